@@ -1,0 +1,60 @@
+package machine
+
+import (
+	"context"
+	"time"
+)
+
+// Machine is one host, reached through one kept connection.
+//
+// Its methods may be called from several goroutines; an implementation runs
+// Observe beside Start. Errors are those of internal/transport, so that the
+// caller can tell refused credentials from a lost connection. After an error
+// of the connection the caller closes the machine and connects again.
+type Machine interface {
+	// Facts describes the host. It changes nothing there.
+	Facts(ctx context.Context) (Facts, error)
+	// Observe answers all checks in one round trip (POSIX) or a few pipelined
+	// requests (Windows). What could not be learnt about a single check is a
+	// Problem among the answers, not an error.
+	Observe(ctx context.Context, checks []Check) (Observation, error)
+	// Start begins a job, or returns the state of the one that the host already
+	// knows by this id. It waits a moment (about two seconds), so that a short
+	// job answers here; a longer one is Running and its receipt is read with a
+	// JobReceipt check. A host that has seen a newer epoch answers StaleLeaderError.
+	Start(ctx context.Context, job Job) (JobState, error)
+	// Forget removes the receipts of finished jobs. Unknown ids are passed over.
+	Forget(ctx context.Context, ids []string) error
+	// Close ends the connection. Running jobs go on.
+	Close() error
+}
+
+// Facts describes a host, as far as it tells.
+type Facts struct {
+	Hostname     string
+	OSName       string // "Debian GNU/Linux 12 (bookworm)", "Microsoft Windows Server 2022 Standard"
+	OSVersion    string // "12", "10.0.20348"
+	Kernel       string // "6.1.0-18-amd64"; empty on Windows
+	Architecture string // as Go and Kubernetes name it: amd64, arm64
+	InitSystem   string // "systemd", "windows-scm", or empty when neither
+	BootID       string // changes at each boot
+	CPUs         int
+	MemoryBytes  int64
+}
+
+// Observation is what one pass over a host learnt.
+type Observation struct {
+	BootID  string
+	Answers map[Check]Answer // one for each check that was asked
+	Took    time.Duration
+}
+
+// StaleLeaderError says that the host has obeyed a newer leader: this operator
+// has lost its leadership without noticing and must do nothing more.
+type StaleLeaderError struct {
+	Epoch, Seen int64
+}
+
+func (e *StaleLeaderError) Error() string {
+	return "the host has obeyed a newer leader of this operator; nothing was done"
+}
