@@ -542,6 +542,7 @@ type ManagedThing struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:shortName=extsvc,categories=isthmus
 // +kubebuilder:printcolumn:name="Host",type=string,JSONPath=`.spec.hostRef.name`
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.observed.state`

@@ -205,6 +205,7 @@ type InventoryEntry struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:shortName=happ,categories=isthmus
 // +kubebuilder:printcolumn:name="Components",type=string,JSONPath=`.status.readyComponents`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
