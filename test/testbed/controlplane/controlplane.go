@@ -87,7 +87,7 @@ func programsFor(ctx context.Context, options Options) (string, error) {
 
 func (c *ControlPlane) start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		c.prepare, c.startEtcd, c.startAPIServer, c.startControllerManager, c.startScheduler,
+		c.prepare, c.startEtcd, c.startAPIServer, c.startControllers,
 	}
 	for _, step := range steps {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
