@@ -79,10 +79,24 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	return m, nil
 }
 
+// Build makes the image of such machines, if there is none yet, and nothing
+// else. dir is an existing directory for the logs of the build.
+func Build(ctx context.Context, j *janitor.Janitor, dir string, progress io.Writer, packages ...string) error {
+	if err := tools(ctx, progress); err != nil {
+		return err
+	}
+	_, err := (&builder{janitor: j, logs: dir, progress: progress}).image(ctx, packages)
+	return err
+}
+
+// tools are the programs that make and boot machines.
+func tools(ctx context.Context, progress io.Writer) error {
+	return cache.Packages(ctx, progress, "debootstrap", "debian-archive-keyring", "systemd-container", "util-linux")
+}
+
 // create makes the machine's directory, file system and control groups.
 func create(ctx context.Context, o Options) (*Machine, error) {
-	err := cache.Packages(ctx, o.Progress, "debootstrap", "debian-archive-keyring", "systemd-container", "util-linux")
-	if err != nil {
+	if err := tools(ctx, o.Progress); err != nil {
 		return nil, err
 	}
 	dir, err := filepath.Abs(filepath.Join(o.Dir, o.Name))

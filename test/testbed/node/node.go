@@ -65,6 +65,19 @@ var containerd = cache.Programs{
 // packages is what a node needs of Debian. nftables is part of every machine.
 var packages = []string{"conntrack", "containernetworking-plugins", "runc"}
 
+// Build makes what nodes are made of, as far as it is not there yet: programs,
+// container images, the image of the machine. dir is for the logs of the build.
+func Build(ctx context.Context, j *janitor.Janitor, dir string, progress io.Writer) error {
+	n := &Node{options: Options{Progress: progress}}
+	if _, err := n.programs(ctx); err != nil {
+		return err
+	}
+	if _, err := n.images(ctx); err != nil {
+		return err
+	}
+	return linuxhost.Build(ctx, j, dir, progress, packages...)
+}
+
 // Start boots a machine, lets it join the control plane and waits until the Node is Ready.
 func Start(ctx context.Context, options Options) (*Node, error) {
 	n, err := Prepare(ctx, options)
