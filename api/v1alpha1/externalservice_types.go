@@ -38,7 +38,15 @@ const (
 	ReasonConflict = "Conflict"
 	// ReasonStopped: spec.state is Stopped, and so is the service.
 	ReasonStopped = "Stopped"
+	// ReasonBlocked: something on the host stands in the way; the message names it and the way out.
+	ReasonBlocked = "Blocked"
+	// ReasonObservationFailed: part of the host cannot be looked at; nothing is touched until it can.
+	ReasonObservationFailed = "ObservationFailed"
 )
+
+// AbandonAnnotation with the value "true" on a deleted ExternalService lets it go
+// although its Host cannot be reached; what is on the host stays there.
+const AbandonAnnotation = Prefix + "abandon"
 
 // ExternalServiceSpec is the desired state of one thing on a Host.
 // +kubebuilder:validation:XValidation:rule="!(has(self.systemd) && has(self.windowsService))",message="set at most one of spec.systemd and spec.windowsService"
@@ -402,6 +410,9 @@ type ExternalServiceStatus struct {
 	// Execution is the job under way, or the last one that failed.
 	// +optional
 	Execution *Execution `json:"execution,omitempty"`
+	// Executions counts the finished executions; it makes the ids of jobs unique.
+	// +optional
+	Executions int64 `json:"executions,omitempty"`
 	// Outputs by name.
 	// +optional
 	Outputs map[string]string `json:"outputs,omitempty"`
@@ -472,15 +483,24 @@ type Execution struct {
 	Digest string `json:"digest"`
 	// Attempt, from 1.
 	Attempt int32 `json:"attempt"`
+	// DesiredHash is the digest of the desired state that the job puts in place.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	DesiredHash string `json:"desiredHash,omitempty"`
 	// StartedAt is when the job was recorded, before the host was asked to begin it.
 	StartedAt metav1.Time `json:"startedAt"`
-	// State: Requested, Running, Failed, Unknown.
-	State string `json:"state"`
+	// ObservedAt is the time of the observation that State rests on: nothing more is
+	// concluded from it, a later one is awaited.
+	// +optional
+	ObservedAt *metav1.MicroTime `json:"observedAt,omitempty"`
+	// State: Requested, Running, Succeeded (until the host was looked at again), Failed, Unknown.
+	State ExecutionState `json:"state"`
 	// Message of a failed job: its last lines, redacted.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	Message string `json:"message,omitempty"`
-	// Reason for the job: Create, Update, Drift, Delete.
+	// Reason for the job: Create, Update, Drift, Delete, or Record for one that only
+	// writes down on the host what is so already.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 	// Changes that the job makes, as shown in events.
@@ -493,6 +513,19 @@ type Execution struct {
 	RetryAt *metav1.Time `json:"retryAt,omitempty"`
 }
 
+// ExecutionState is how far a job has come.
+// +kubebuilder:validation:Enum=Requested;Running;Succeeded;Failed;Unknown
+type ExecutionState string
+
+// The states of an execution.
+const (
+	ExecutionRequested ExecutionState = "Requested"
+	ExecutionRunning   ExecutionState = "Running"
+	ExecutionSucceeded ExecutionState = "Succeeded"
+	ExecutionFailed    ExecutionState = "Failed"
+	ExecutionUnknown   ExecutionState = "Unknown"
+)
+
 // ExecutionRecord is a finished execution.
 type ExecutionRecord struct {
 	// ID of the job.
@@ -501,7 +534,7 @@ type ExecutionRecord struct {
 	// +optional
 	Reason string `json:"reason,omitempty"`
 	// Outcome: Succeeded, Failed, Unknown.
-	Outcome string `json:"outcome"`
+	Outcome ExecutionState `json:"outcome"`
 	// FinishedAt is when the outcome was seen.
 	FinishedAt metav1.Time `json:"finishedAt"`
 	// Summary of the changes.
@@ -536,6 +569,12 @@ type ManagedThing struct {
 	// Adopted: it was there before.
 	// +optional
 	Adopted bool `json:"adopted,omitempty"`
+	// Enabled: it was enabled at boot because the spec said so.
+	// +optional
+	Enabled bool `json:"enabled,omitempty"`
+	// State that a service was held in.
+	// +optional
+	State ServiceState `json:"state,omitempty"`
 }
 
 // ExternalService is the desired state of one thing outside the cluster.

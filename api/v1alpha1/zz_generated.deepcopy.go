@@ -179,6 +179,10 @@ func (in *Endpoint) DeepCopy() *Endpoint {
 func (in *Execution) DeepCopyInto(out *Execution) {
 	*out = *in
 	in.StartedAt.DeepCopyInto(&out.StartedAt)
+	if in.ObservedAt != nil {
+		in, out := &in.ObservedAt, &out.ObservedAt
+		*out = (*in).DeepCopy()
+	}
 	if in.Changes != nil {
 		in, out := &in.Changes, &out.Changes
 		*out = make([]string, len(*in))
