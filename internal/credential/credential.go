@@ -6,7 +6,10 @@ type Credentials struct {
 	Password   string
 	PrivateKey []byte // PEM or OpenSSH format
 	Passphrase string
-	// Version changes whenever the Secret does (its UID and resourceVersion).
+	// Version changes whenever the credentials do, and only then: a Secret whose
+	// labels change does not make anybody try a refused password once more. It
+	// is a digest under a key of this process, so it tells nothing of the
+	// content, and means nothing to another process.
 	Version string
 }
 
@@ -15,3 +18,6 @@ func (c Credentials) String() string { return "credentials of " + c.Username + "
 
 // GoString implements fmt.GoStringer without the secrets.
 func (c Credentials) GoString() string { return c.String() }
+
+// MarshalJSON implements json.Marshaler without the secrets.
+func (c Credentials) MarshalJSON() ([]byte, error) { return []byte(`"[redacted]"`), nil }

@@ -27,15 +27,29 @@ type Endpoint struct {
 	HostKeys    []string // spec.ssh.hostKeys, or the one pinned on first use; empty: show, do not authenticate
 	CA          []byte   // PEM; empty: the system's roots
 	Credentials credential.Credentials
-	// Version changes whenever the endpoint does: a digest of all of the above.
+	// Version changes whenever the way to the host does (see Digest): a new one
+	// makes a new connection. The schedule, maintenance and suspension of Spec
+	// take effect without one.
 	Version string
 	// RequestedAt is the value of the Host's reconcile request: a new value makes one new attempt.
 	RequestedAt string
 }
 
 // Connect makes a machine of an endpoint: dial, verify the identity,
-// authenticate. It returns the typed errors of internal/transport.
+// authenticate. It returns the typed errors of internal/transport, and
+// AddressError for an address that the policy refuses. The machine may
+// implement Introduced.
 type Connect func(ctx context.Context, endpoint Endpoint) (machine.Machine, error)
+
+// Introduced is implemented by machines that can tell whom they are connected to.
+type Introduced interface{ Peer() Peer }
+
+// Peer is the other end of a connection, as far as the transport tells.
+type Peer struct {
+	Address     string // IP that the name was resolved to
+	HostKey     string // that was verified: "ssh-ed25519 AAAA..."
+	Fingerprint string // of the host key or certificate: "SHA256:..."
+}
 
 // State of a link.
 type State string
@@ -56,6 +70,7 @@ const (
 // HostStatus is what a link knows of its host.
 type HostStatus struct {
 	State       State
+	Version     string    // of the endpoint that State speaks of
 	Since       time.Time // when State was entered
 	LastSeen    time.Time // the latest answer; zero if none
 	Message     string    // of the latest failure, for users
@@ -103,13 +118,15 @@ type View struct {
 	// Complete: one pass answered all checks that are watched now. Until then
 	// Answers may lack entries or hold older ones.
 	Complete   bool
-	ObservedAt time.Time // of the latest pass that included all checks
+	ObservedAt time.Time // when the latest answered pass that included all checks was begun
 	BootID     string
 	Answers    map[machine.Check]machine.Answer
 	Probes     map[Probe]ProbeState
 	// Queued lists the ids of the object's jobs that this process has accepted and not
-	// finished handing over to the host.
+	// finished handing over to the host. An id leaves the list with the first pass that
+	// began after the hand-over, so a receipt among Answers is then never older than it.
 	Queued []string
-	// JobErrors holds, by id, why a job could not be handed over (refused, lost, fenced); cleared by a new Submit.
+	// JobErrors holds, by id, why a job could not be handed over (refused, lost, fenced);
+	// cleared by a new Submit of that id, and by Forget.
 	JobErrors map[string]string
 }

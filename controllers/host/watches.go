@@ -1,0 +1,75 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/fleet"
+)
+
+// Index of ExternalServices by the Host that they are on: "namespace/name".
+const Index = "host.externalservices"
+
+// workers is how many Hosts are reconciled at once; a pass waits for the API server only.
+const workers = 8
+
+// SetupWithManager adds the index and the controller.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ExternalService{}, Index, IndexHost); err != nil {
+		return fmt.Errorf("index ExternalServices by Host: %w", err)
+	}
+	if r.Live == nil {
+		r.Live = mgr.GetAPIReader()
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("host").
+		For(&v1alpha1.Host{}, builder.WithPredicates(asked())).
+		Watches(&v1alpha1.ExternalService{}, handler.EnqueueRequestsFromMapFunc(requestHost), builder.WithPredicates(comesOrGoes())).
+		WatchesRawSource(source.Channel(r.Fleet.Events(fleet.HostKind), &handler.EnqueueRequestForObject{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		Complete(r)
+}
+
+// IndexHost is the function of Index.
+func IndexHost(object client.Object) []string { return []string{hostOf(object).String()} }
+
+func hostOf(object client.Object) types.NamespacedName {
+	service := object.(*v1alpha1.ExternalService)
+	key := types.NamespacedName{Namespace: service.Spec.HostRef.Namespace, Name: service.Spec.HostRef.Name}
+	if key.Namespace == "" {
+		key.Namespace = service.Namespace
+	}
+	return key
+}
+
+func requestHost(_ context.Context, object client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: hostOf(object)}}
+}
+
+// asked lets through what somebody else wants of a Host; our own status is no news.
+func asked() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, after := e.ObjectOld.(*v1alpha1.Host), e.ObjectNew.(*v1alpha1.Host)
+		return before.Generation != after.Generation ||
+			before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero() ||
+			before.Status.HostKey != after.Status.HostKey ||
+			v1alpha1.RequestedAt(before.Annotations) != v1alpha1.RequestedAt(after.Annotations)
+	}}
+}
+
+// comesOrGoes lets through what changes the users of a Host; spec.hostRef cannot change.
+func comesOrGoes() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
+}

@@ -1,0 +1,195 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/isthmus-dev/isthmus/internal/fleet"
+	"github.com/isthmus-dev/isthmus/internal/machine"
+)
+
+func goroutines() int { return runtime.NumGoroutine() }
+
+func TestAddressPolicy(t *testing.T) {
+	tests := map[string]string{ // address: range that it is refused for; empty: it is not
+		"192.0.2.10": "", "10.1.2.3": "", "2001:db8::1": "", "fd12::1": "", "::ffff:192.0.2.10": "",
+		"127.0.0.1": "loopback", "127.8.9.10": "loopback", "::1": "loopback", "::ffff:127.0.0.1": "loopback",
+		"::127.0.0.1": "loopback", "64:ff9b::7f00:1": "loopback", "64:ff9b::c000:20a": "",
+		"0.0.0.0": "unspecified", "0.1.2.3": "unspecified", "::": "unspecified", "::ffff:0.0.0.0": "unspecified",
+		"169.254.1.1": "link-local", "169.254.169.254": "link-local", "::ffff:169.254.169.254": "link-local",
+		"fe80::1": "link-local", "fe80::1%eth0": "link-local", "64:ff9b::a9fe:a9fe": "link-local",
+		"fd00:ec2::254": "a metadata service", "100.100.100.200": "a metadata service", "168.63.129.16": "a metadata service",
+		"224.0.0.1": "multicast", "ff02::1": "multicast", "255.255.255.255": "multicast",
+	}
+	policy := fleet.NewAddressPolicy(nil)
+	for text, wanted := range tests {
+		var refused *fleet.AddressError
+		err := policy.Check(netip.MustParseAddr(text))
+		if wanted == "" {
+			assert.NoError(t, err, text)
+			continue
+		}
+		if assert.ErrorAs(t, err, &refused, text) {
+			assert.Equal(t, wanted, refused.Range, text)
+		}
+		assert.ErrorAs(t, policy.Control("tcp", net.JoinHostPort(text, "22"), nil), &refused, text)
+	}
+	allowed := fleet.NewAddressPolicy([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32"), netip.MustParsePrefix("fe80::/64")})
+	assert.NoError(t, allowed.Check(netip.MustParseAddr("127.0.0.2")))
+	assert.NoError(t, allowed.Check(netip.MustParseAddr("::ffff:127.0.0.2")))
+	assert.NoError(t, allowed.Check(netip.MustParseAddr("fe80::1%eth0")))
+	assert.Error(t, allowed.Check(netip.MustParseAddr("127.0.0.1")))
+}
+
+func TestARefusedAddressStopsTheLink(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	h := start(t, func(o *fleet.Options) {
+		dialer := fleet.NewAddressPolicy(nil).Dialer(0)
+		o.Connect = func(ctx context.Context, _ fleet.Endpoint) (machine.Machine, error) {
+			_, err := dialer.DialContext(ctx, "tcp", listener.Addr().String())
+			return nil, err
+		}
+	})
+	h.Configure(hostKey, endpoint("localhost"))
+	h.eventually("refused", h.state(fleet.AddressRefused))
+	assert.Contains(t, h.status().Message, "127.0.0.1 is loopback")
+}
+
+func port(t *testing.T, address string) int {
+	t.Helper()
+	_, text, err := net.SplitHostPort(address)
+	require.NoError(t, err)
+	number, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	return number
+}
+
+var local = fleet.NewAddressPolicy([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+
+func TestProbesOverTheNetwork(t *testing.T) {
+	var followed atomic.Bool
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ok", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "deep=1" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/target", http.StatusFound) })
+	mux.HandleFunc("/target", func(http.ResponseWriter, *http.Request) { followed.Store(true) })
+	mux.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	})
+	plain, secure := httptest.NewServer(mux), httptest.NewTLSServer(mux)
+	defer plain.Close()
+	defer secure.Close()
+	at := port(t, plain.Listener.Addr().String())
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+
+	tests := []struct {
+		name    string
+		probe   fleet.Probe
+		failure string // empty: healthy
+	}{
+		{"tcp", fleet.Probe{Scheme: "tcp", Port: at}, ""},
+		{"tcp, nobody listens", fleet.Probe{Scheme: "tcp", Port: port(t, closed.Addr().String())}, "connection refused"},
+		{"http with query", fleet.Probe{Scheme: "http", Port: at, Path: "/ok?deep=1"}, ""},
+		{"http, status 503", fleet.Probe{Scheme: "http", Port: at, Path: "/broken"}, "GET /broken answered with status 503"},
+		{"http, expected status", fleet.Probe{Scheme: "http", Port: at, Path: "/broken", ExpectStatus: 503}, ""},
+		{"http, a redirect is an answer", fleet.Probe{Scheme: "http", Port: at, Path: "/moved"}, ""},
+		{"http, endless body", fleet.Probe{Scheme: "http", Port: at, Path: "/endless"}, ""},
+		{"https, not verified", fleet.Probe{Scheme: "https", Port: port(t, secure.Listener.Addr().String()), Path: "/ok?deep=1"}, ""},
+		{"unknown scheme", fleet.Probe{Scheme: "udp", Port: at}, "not one of"},
+	}
+	h := start(t, func(o *fleet.Options) { o.Probe, o.Policy = nil, local })
+	var probes []fleet.Probe
+	for _, test := range tests {
+		test.probe.Timeout = 5 * time.Second
+		probes = append(probes, test.probe)
+	}
+	h.network.Attach("127.0.0.1", h.host)
+	h.Configure(hostKey, endpoint("127.0.0.1"))
+	h.Watch(hostKey, orders, fleet.Watch{Probes: probes})
+	for i, test := range tests {
+		h.eventually(test.name, func() bool { return h.View(hostKey, orders).Probes[probes[i]].Known })
+		state := h.View(hostKey, orders).Probes[probes[i]]
+		assert.Equal(t, test.failure == "", state.Healthy, "%s: %s", test.name, state.Message)
+		assert.Contains(t, state.Message, test.failure, test.name)
+		assert.NotContains(t, state.Message, "->", test.name)
+	}
+	assert.False(t, followed.Load(), "redirects are not followed")
+}
+
+func TestProbesKeepToTheAddressPolicy(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	h := start(t, func(o *fleet.Options) { o.Probe = nil })
+	probe := fleet.Probe{Scheme: "http", Address: "localhost", Port: port(t, server.Listener.Addr().String()), ExpectStatus: 404}
+	h.Configure(hostKey, endpoint("web"))
+	h.Watch(hostKey, orders, fleet.Watch{Probes: []fleet.Probe{probe}})
+	h.eventually("refused", func() bool { return h.View(hostKey, orders).Probes[probe].Known })
+	state := h.View(hostKey, orders).Probes[probe]
+	assert.False(t, state.Healthy)
+	assert.Contains(t, state.Message, "loopback")
+}
+
+func TestProbesCrossThresholdsAndAreNotTheHost(t *testing.T) {
+	var healthy atomic.Bool
+	var asked atomic.Int64
+	h := start(t, func(o *fleet.Options) {
+		o.Probe = func(_ context.Context, address string, _ fleet.Probe) error {
+			asked.Add(1)
+			if address != "web" || !healthy.Load() {
+				return errors.New("connection refused")
+			}
+			return nil
+		}
+	})
+	healthy.Store(true)
+	probe := fleet.Probe{Scheme: "tcp", Port: 80, Interval: 10 * time.Second, Failures: 3, Successes: 2}
+	h.Configure(hostKey, endpoint("web"))
+	h.Watch(hostKey, orders, fleet.Watch{Probes: []fleet.Probe{probe}})
+	state := func() fleet.ProbeState { return h.View(hostKey, orders).Probes[probe] }
+	h.eventually("asked at once", func() bool { return asked.Load() == 1 })
+	h.settled()
+	assert.False(t, state().Known, "one success of two")
+	h.stepping(time.Second, "healthy", func() bool { return state().Healthy })
+	assert.EqualValues(t, 2, asked.Load())
+	h.settled()
+	told := h.told(orders)
+
+	healthy.Store(false)
+	h.stepping(time.Second, "two failures", func() bool { return asked.Load() >= 4 })
+	h.settled()
+	assert.True(t, state().Healthy, "two failures of three")
+	assert.Equal(t, told, h.told(orders))
+	h.stepping(time.Second, "unhealthy", func() bool { return !state().Healthy })
+	h.eventually("told", func() bool { return h.told(orders) == told+1 })
+	assert.Equal(t, "connection refused", state().Message)
+	assert.Equal(t, fleet.Connected, h.status().State, "a failed probe says nothing about the host")
+
+	h.host.Stop()
+	h.stepping(time.Second, "unreachable", h.state(fleet.Unreachable))
+	healthy.Store(true)
+	h.stepping(time.Second, "probes go on without the connection", func() bool { return state().Healthy })
+}

@@ -1,0 +1,267 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/machine"
+)
+
+// maxForget is how many receipts are removed by one request.
+const maxForget = 256
+
+// queued is a job that waits to be handed over.
+type queued struct {
+	object Object
+	job    machine.Job
+}
+
+func (l *link) submit(object Object, job machine.Job) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.ensure(object)
+	if u.jobs[job.ID] != nil {
+		return
+	}
+	if refusal := l.refusal(); refusal != "" {
+		l.refuseJob(u, job.ID, refusal)
+		l.settle()
+		return
+	}
+	delete(u.errors, job.ID)
+	u.jobs[job.ID] = &stage{}
+	l.queue = append(l.queue, queued{object: object, job: job})
+	l.settle()
+}
+
+// refusal says why no job is taken now; empty: one is. A link that was not
+// connected yet takes jobs; one that is known not to get through does not.
+func (l *link) refusal() string {
+	switch l.status.State {
+	case Unreachable, CredentialsRefused, Untrusted, AddressRefused, Fenced:
+		return l.status.Message + "; nothing was done"
+	case Suspended:
+		return "the Host is suspended; nothing was done"
+	}
+	if l.endpoint.Spec.Maintenance.Enabled {
+		return maintenanceMessage(l.endpoint.Spec.Maintenance)
+	}
+	if len(l.queue) >= maxQueue {
+		return "too many jobs wait for the Host; nothing was done"
+	}
+	return ""
+}
+
+func maintenanceMessage(m v1alpha1.Maintenance) string {
+	if m.Reason == "" {
+		return "the Host is in maintenance; nothing was done"
+	}
+	return "the Host is in maintenance (" + m.Reason + "); nothing was done"
+}
+
+// refuseJob hands a job back. An error that the object knows already is no
+// news, so a controller that submits again each time it is told does not spin.
+func (l *link) refuseJob(u *user, id, message string) {
+	delete(u.jobs, id)
+	if u.errors[id] == message {
+		return
+	}
+	if len(u.errors) >= maxErrors {
+		clear(u.errors)
+	}
+	u.errors[id] = message
+	u.changed = true
+	countJob("refused")
+}
+
+// refuseQueue hands all jobs back that wait.
+func (l *link) refuseQueue(message string) {
+	for _, q := range l.queue {
+		if u := l.users[q.object]; u != nil {
+			l.refuseJob(u, q.job.ID, message)
+		}
+	}
+	l.queue = nil
+}
+
+func (l *link) forgetJobs(ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		if !slices.Contains(l.forget, id) && len(l.forget) < maxQueue {
+			l.forget = append(l.forget, id)
+		}
+	}
+	asked := false
+	for _, u := range l.users {
+		for _, id := range ids {
+			delete(u.errors, id)
+			if at := slices.Index(u.receipts, id); at >= 0 {
+				u.receipts = slices.Delete(u.receipts, at, at+1)
+				asked = true
+			}
+		}
+	}
+	if asked {
+		l.collect()
+	}
+	l.settle()
+}
+
+// wantsMutation tells whether something waits that may be handed over.
+func (l *link) wantsMutation() bool {
+	return len(l.queue)+len(l.forget) > 0 && !l.handing && l.conn != nil &&
+		l.status.State == Connected && !l.endpoint.Spec.Maintenance.Enabled
+}
+
+// beginMutation begins the next mutation if its time has come. The caller holds mu.
+func (l *link) beginMutation(now time.Time) {
+	if !l.wantsMutation() || l.handNext.After(now) {
+		return
+	}
+	conn, limit := l.conn.hold(), timeout(l.endpoint.Spec)
+	var mutate func(ctx context.Context)
+	if len(l.queue) > 0 {
+		next := l.queue[0]
+		mutate = func(ctx context.Context) { l.handOver(ctx, conn, next) }
+	} else {
+		ids := slices.Clone(l.forget[:min(len(l.forget), maxForget)])
+		mutate = func(ctx context.Context) { l.clearUp(ctx, conn, ids, limit) }
+	}
+	if l.handing = l.fleet.work.begin(mutate); !l.handing {
+		conn.release()
+	}
+}
+
+// handOver gives one job to the host.
+func (l *link) handOver(ctx context.Context, conn *connection, next queued) {
+	defer conn.release()
+	epoch, err := l.fleet.epoch.get(ctx)
+	if err != nil {
+		l.postpone(err)
+		return
+	}
+	if !l.take(conn, next) {
+		return
+	}
+	next.job.Epoch = epoch
+	state, err := request(ctx, conn, l.fleet.options.HandOver, func(ctx context.Context) (machine.JobState, error) {
+		return conn.machine.Start(ctx, next.job)
+	})
+	l.handedOver(conn, next, state, err)
+}
+
+// take removes the job from the queue, unless it was handed back meanwhile.
+func (l *link) take(conn *connection, next queued) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == conn && len(l.queue) > 0 && l.queue[0].object == next.object && l.queue[0].job.ID == next.job.ID {
+		l.queue = l.queue[1:]
+		return true
+	}
+	l.handing = false
+	l.settle()
+	return false
+}
+
+// postpone waits for the API server, without which no job can be signed with the epoch.
+func (l *link) postpone(err error) {
+	l.fleet.options.Log.Error(err, "Cannot learn this leader's epoch; jobs wait", "host", l.key)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.handing = false
+	l.handNext = l.now().Add(jitter(time.Second))
+	l.settle()
+}
+
+func (l *link) handedOver(conn *connection, next queued, state machine.JobState, err error) {
+	l.logDefect(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.settle()
+	l.handing = false
+	u := l.users[next.object]
+	if err != nil {
+		countJob(judge(err).outcome)
+		if u != nil {
+			l.refuseJob(u, next.job.ID, handOverMessage(err))
+		}
+		if l.conn == conn {
+			l.fail(err, conn)
+		}
+		return
+	}
+	countJob(outcomeOf(state.Phase))
+	if u == nil {
+		return
+	}
+	// The job stays on its way until a pass that begins from now on is answered.
+	u.jobs[next.job.ID] = &stage{handed: true, after: l.passes}
+	l.followReceipt(u, next.job.ID)
+	l.ramp = 0
+	if l.conn == conn {
+		l.passSoon()
+	}
+}
+
+// followReceipt has the link ask for the receipt of a job, in place of those of
+// the object's jobs that are through.
+func (l *link) followReceipt(u *user, id string) {
+	receipts := []string{id}
+	for _, earlier := range u.receipts {
+		state, ok := l.answers[machine.JobReceipt{ID: earlier}].(machine.JobState)
+		runs := ok && state.Phase == machine.JobRunning
+		if earlier != id && (runs || u.jobs[earlier] != nil) {
+			receipts = append(receipts, earlier)
+		}
+	}
+	u.receipts = receipts
+	l.collect()
+}
+
+// clearUp removes receipts.
+func (l *link) clearUp(ctx context.Context, conn *connection, ids []string, limit time.Duration) {
+	defer conn.release()
+	_, err := request(ctx, conn, limit, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, conn.machine.Forget(ctx, ids)
+	})
+	l.logDefect(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.settle()
+	l.handing = false
+	if err == nil {
+		l.forget = slices.DeleteFunc(l.forget, func(id string) bool { return slices.Contains(ids, id) })
+		return
+	}
+	if l.conn == conn {
+		l.fail(err, conn)
+	}
+}
+
+func handOverMessage(err error) string {
+	var stale *machine.StaleLeaderError
+	if errors.As(err, &stale) {
+		return stale.Error()
+	}
+	switch judge(err).state {
+	case CredentialsRefused, Untrusted, AddressRefused:
+		return describe(err) + "; nothing was done"
+	}
+	return describe(err) + "; whether the host began the job will be seen when it answers again"
+}
+
+func outcomeOf(phase machine.JobPhase) string {
+	switch phase {
+	case machine.JobSucceeded:
+		return "succeeded"
+	case machine.JobFailed:
+		return "failed"
+	case machine.JobRunning:
+		return "running"
+	}
+	return "unknown"
+}
