@@ -1,0 +1,295 @@
+package externalservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/fleet"
+	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/service"
+)
+
+const (
+	// missingRetry is how soon a missing reference is looked for again when nothing tells of it.
+	missingRetry = 30 * time.Second
+	// connectGrace is how long a host may be without a first connection of this
+	// process before that is held against the objects on it: a restarted operator
+	// must not turn every condition to Unknown and back.
+	connectGrace = time.Minute
+
+	defaultInterval = time.Minute
+	defaultTimeout  = 5 * time.Minute
+)
+
+// hostKeyOf names the Host of an object: the recorded one, or the one of the spec.
+func hostKeyOf(object *v1alpha1.ExternalService) fleet.HostKey {
+	if namespace, name, ok := strings.Cut(object.Status.Host, "/"); ok {
+		return fleet.HostKey{Namespace: namespace, Name: name}
+	}
+	key := fleet.HostKey{Namespace: object.Spec.HostRef.Namespace, Name: object.Spec.HostRef.Name}
+	if key.Namespace == "" {
+		key.Namespace = object.Namespace
+	}
+	return key
+}
+
+// findHost reads the Host and asks it for permission.
+func (p *pass) findHost(ctx context.Context) (next, error) {
+	p.hostKey = hostKeyOf(p.object)
+	host := &v1alpha1.Host{}
+	err := p.Client.Get(ctx, p.hostKey, host)
+	if apierrors.IsNotFound(err) {
+		p.Fleet.Unwatch(p.self)
+		p.verdict = verdict{kind: progressing, reason: v1alpha1.ReasonHostNotFound, message: fmt.Sprintf("waiting for Host %s to exist", p.hostKey)}
+		return finished, nil
+	}
+	if err != nil {
+		return finished, fmt.Errorf("read Host %s: %w", p.hostKey, err)
+	}
+	p.host = host
+	allowed, err := p.allowed(ctx)
+	if err != nil {
+		return finished, err
+	}
+	if !allowed {
+		p.Fleet.Unwatch(p.self)
+		p.verdict = verdict{kind: stalled, reason: v1alpha1.ReasonHostNotAllowed, message: fmt.Sprintf(
+			"Host %s does not allow namespace %s: ask its owner to extend spec.allowedNamespaces", p.hostKey, p.object.Namespace)}
+		return finished, nil
+	}
+	return onwards, nil
+}
+
+// allowed tells whether the Host may be used from the object's namespace.
+func (p *pass) allowed(ctx context.Context) (bool, error) {
+	if p.host.Namespace == p.object.Namespace {
+		return true, nil
+	}
+	rule := p.host.Spec.AllowedNamespaces
+	switch rule.From {
+	case "All":
+		return true, nil
+	case "Selector":
+		selector, err := metav1.LabelSelectorAsSelector(rule.Selector)
+		if err != nil {
+			return false, nil //nolint:nilerr // A selector that cannot be read allows nobody.
+		}
+		namespace := &metav1.PartialObjectMetadata{}
+		namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+		if err := p.Client.Get(ctx, types.NamespacedName{Name: p.object.Namespace}, namespace); err != nil {
+			return false, fmt.Errorf("read Namespace %s: %w", p.object.Namespace, err)
+		}
+		return selector.Matches(labels.Set(namespace.Labels)), nil
+	default:
+		return false, nil
+	}
+}
+
+// missingError says which reference leads nowhere.
+type missingError struct{ err error }
+
+func (e *missingError) Error() string { return e.err.Error() }
+func (e *missingError) Unwrap() error { return e.err }
+
+// compile makes the desired state of the spec, its contents and the host's operating system.
+func (p *pass) compile(ctx context.Context) (next, error) {
+	contents := map[string]service.Content{}
+	for _, f := range p.object.Spec.Files {
+		if f.ContentFrom == nil {
+			continue
+		}
+		content, err := p.content(ctx, *f.ContentFrom)
+		var missing *missingError
+		if errors.As(err, &missing) {
+			p.verdict = verdict{kind: progressing, reason: v1alpha1.ReasonReferenceNotFound, message: fmt.Sprintf("spec.files[%s]: %s", f.Path, missing)}
+			p.again(missingRetry)
+			return finished, nil
+		}
+		if err != nil {
+			return finished, err
+		}
+		contents[f.Path] = content
+	}
+	desired, err := service.Compile(service.Source{Spec: &p.object.Spec, OS: p.host.Spec.OS, Owner: p.owner, Contents: contents})
+	if err != nil {
+		p.verdict = verdict{kind: stalled, reason: v1alpha1.ReasonInvalid, message: err.Error()}
+		p.answerRequest()
+		return finished, nil
+	}
+	p.desired = desired
+	if p.confidential {
+		p.again(p.interval())
+	}
+	return onwards, nil
+}
+
+// content reads one key of a ConfigMap or Secret.
+func (p *pass) content(ctx context.Context, source v1alpha1.ContentSource) (service.Content, error) {
+	if reference := source.SecretKeyRef; reference != nil {
+		p.confidential = true
+		data, err := p.Secrets.Value(ctx, p.object.Namespace, *reference)
+		if isTransient(err) {
+			return service.Content{}, fmt.Errorf("read Secret %s/%s: %w", p.object.Namespace, reference.Name, err)
+		}
+		if err != nil {
+			return service.Content{}, &missingError{err}
+		}
+		return service.Content{Data: data, Confidential: true}, nil
+	}
+	reference := source.ConfigMapKeyRef
+	configMap := &corev1.ConfigMap{}
+	err := p.Live.Get(ctx, types.NamespacedName{Namespace: p.object.Namespace, Name: reference.Name}, configMap)
+	if apierrors.IsNotFound(err) {
+		return service.Content{}, &missingError{fmt.Errorf("ConfigMap %s does not exist", reference.Name)}
+	}
+	if err != nil {
+		return service.Content{}, fmt.Errorf("read ConfigMap %s/%s: %w", p.object.Namespace, reference.Name, err)
+	}
+	if text, ok := configMap.Data[reference.Key]; ok {
+		return service.Content{Data: []byte(text)}, nil
+	}
+	if data, ok := configMap.BinaryData[reference.Key]; ok {
+		return service.Content{Data: data}, nil
+	}
+	return service.Content{}, &missingError{fmt.Errorf("ConfigMap %s has no key %s", reference.Name, reference.Key)}
+}
+
+// isTransient tells an API server that did not answer from an answer.
+func isTransient(err error) bool {
+	if err == nil || apierrors.IsNotFound(err) {
+		return false
+	}
+	var status apierrors.APIStatus
+	return errors.As(err, &status) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// observe says what is to be known and reads what is known. It ends the pass
+// when the host does not answer.
+func (p *pass) observe(ctx context.Context) (next, error) {
+	p.look(service.Checks(p.desired, p.object.Status.Inventory), p.probes())
+	p.sweep()
+	if p.connection() == finished {
+		if p.health.traffic == refuse {
+			_, err := p.expose(ctx)
+			return finished, err
+		}
+		return finished, nil
+	}
+	if !p.view.Complete {
+		p.keepWaiting("the first answer of the host is awaited")
+		return finished, nil
+	}
+	p.object.Status.Observed = service.Observe(p.desired, p.view.Answers)
+	p.health = p.assess()
+	return onwards, nil
+}
+
+// look watches checks and the receipt of the running execution, and takes the view.
+func (p *pass) look(checks []machine.Check, probes []fleet.Probe) {
+	p.watched = fleet.Watch{Checks: checks, Probes: probes, Interval: p.interval()}
+	p.watch()
+	if p.requested != "" {
+		p.Fleet.Observe(p.hostKey, p.self)
+	}
+	p.view = p.Fleet.View(p.hostKey, p.self)
+}
+
+// watch tells the fleet what to look at, with the receipt of the running execution.
+func (p *pass) watch() {
+	watched := p.watched
+	if execution := p.object.Status.Execution; execution != nil && inFlight(execution.State) {
+		watched.Checks = append(slices.Clone(watched.Checks), machine.JobReceipt{ID: execution.ID})
+	}
+	p.Fleet.Watch(p.hostKey, p.self, watched)
+}
+
+func inFlight(state v1alpha1.ExecutionState) bool {
+	return state == v1alpha1.ExecutionRequested || state == v1alpha1.ExecutionRunning
+}
+
+// sweep has the receipts of finished executions removed, once in a process:
+// the operator may have ended between the record and the request.
+func (p *pass) sweep() {
+	p.memory.recall(p.self.Key, p.object.UID, func(it *recollection) {
+		if it.swept || p.view.Host.State != fleet.Connected {
+			return
+		}
+		it.swept = true
+		for _, done := range p.object.Status.History {
+			p.forget = append(p.forget, done.ID)
+		}
+	})
+}
+
+// connection says what a link that is not connected means.
+func (p *pass) connection() next {
+	host := p.view.Host
+	if host.State == fleet.Connected {
+		p.memory.recall(p.self.Key, p.object.UID, func(it *recollection) { it.unconnected = time.Time{} })
+		p.recovered()
+		return onwards
+	}
+	p.answerRequest()
+	switch host.State {
+	case fleet.Idle, fleet.Connecting:
+		p.awaitConnection()
+	case fleet.Unreachable:
+		p.unreachable(v1alpha1.ReasonHostUnreachable, fmt.Sprintf("Host %s does not answer, and nothing is changed until it does: %s", p.hostKey, host.Message))
+	default:
+		p.unreachable(v1alpha1.ReasonHostNotReady, fmt.Sprintf("Host %s cannot be used (%s): %s", p.hostKey, host.State, host.Message))
+	}
+	return finished
+}
+
+// awaitConnection gives a link its time before anything is said.
+func (p *pass) awaitConnection() {
+	it := p.memory.recall(p.self.Key, p.object.UID, func(it *recollection) {
+		if it.unconnected.IsZero() {
+			it.unconnected = p.now
+		}
+	})
+	if left := it.unconnected.Add(connectGrace).Sub(p.now); left > 0 {
+		p.keepWaiting(fmt.Sprintf("waiting for the connection to Host %s", p.hostKey))
+		p.again(left)
+		return
+	}
+	p.unreachable(v1alpha1.ReasonHostNotReady, fmt.Sprintf("Host %s is not connected: its own conditions say why", p.hostKey))
+}
+
+// keepWaiting leaves the conditions as they are if they speak of this spec.
+func (p *pass) keepWaiting(message string) {
+	p.verdict = verdict{kind: unchanged, reason: v1alpha1.ReasonConnecting, message: message}
+	p.again(10 * time.Second)
+}
+
+func (p *pass) interval() time.Duration {
+	if interval := p.object.Spec.Interval; interval != nil && interval.Duration > 0 {
+		return interval.Duration
+	}
+	return defaultInterval
+}
+
+func (p *pass) timeout() time.Duration {
+	if timeout := p.object.Spec.Timeout; timeout != nil && timeout.Duration > 0 {
+		return timeout.Duration
+	}
+	return defaultTimeout
+}
+
+// jitter spreads passes that many objects ask for at once: up to a tenth later.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Int64N(int64(d)/10+1))
+}

@@ -1,0 +1,87 @@
+package service
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/machine"
+)
+
+// planFile brings one file into its desired state.
+func (p *planner) planFile(f File) {
+	what := "file " + f.Path
+	seen, ok := answerTo[machine.FileState](p, machine.File{Path: f.Path}, what)
+	if !ok {
+		return
+	}
+	if seen.Kind == machine.FileDirectory || seen.Kind == machine.FileOther {
+		p.blocked = append(p.blocked, fmt.Sprintf("%s: there is a %s of that name on the host; remove it or choose another path", what, strings.ToLower(string(seen.Kind))))
+		return
+	}
+	content, attributes := f.differences(seen)
+	differs := len(content)+len(attributes) > 0
+	p.own(fileSubject(f.Path), what, v1alpha1.ManagedThing{Kind: KindFile, Name: f.Path, Defined: true},
+		seen.Kind != machine.FileAbsent, differs)
+	if !differs {
+		return
+	}
+	p.plan.Changes = append(p.plan.Changes, content...)
+	p.plan.Changes = append(p.plan.Changes, attributes...)
+	p.files = append(p.files, machine.PutFile{
+		Path: f.Path, Content: f.Content, SHA256: f.SHA256, Mode: f.Mode, Owner: f.Owner, Group: f.Group,
+	})
+	if f.Confidential {
+		p.plan.Secrets = append(p.plan.Secrets, secretsOf(f.Content)...)
+	}
+	p.restart = p.restart || f.RestartOnChange && len(content) > 0
+}
+
+// differences of content and of attributes; the latter need no restart.
+func (f File) differences(seen machine.FileState) (content, attributes []Change) {
+	field := "files[" + f.Path + "]"
+	if seen.Kind != machine.FileRegular {
+		return []Change{{Path: field, Desired: f.show(f.SHA256), Observed: strings.ToLower(string(seen.Kind))}}, nil
+	}
+	if seen.SHA256 != f.SHA256 {
+		content = append(content, Change{Path: field + ".content", Desired: f.show(f.SHA256), Observed: f.show(seen.SHA256)})
+	}
+	if f.Mode != 0 && seen.Mode != f.Mode {
+		attributes = append(attributes, Change{Path: field + ".mode", Desired: octal(f.Mode), Observed: octal(seen.Mode)})
+	}
+	if f.Owner != "" && seen.Owner != f.Owner {
+		attributes = append(attributes, Change{Path: field + ".owner", Desired: f.Owner, Observed: seen.Owner})
+	}
+	if f.Group != "" && seen.Group != f.Group {
+		attributes = append(attributes, Change{Path: field + ".group", Desired: f.Group, Observed: seen.Group})
+	}
+	return content, attributes
+}
+
+// show prints a digest; not that of a Secret, because a short one could be guessed from it.
+func (f File) show(sha256 string) string {
+	switch {
+	case !f.Confidential:
+		return short(sha256)
+	case sha256 == f.SHA256:
+		return "content of the Secret"
+	default:
+		return "other content"
+	}
+}
+
+func octal(mode uint32) string { return fmt.Sprintf("%04o", mode) }
+
+// secretsOf lists what must not be printed of a confidential file: the whole,
+// and its lines, because a program that complains prints a line of it.
+func secretsOf(content machine.Secret) []machine.Secret {
+	const shortest, most = 6, 256
+	secrets := []machine.Secret{content}
+	for line := range strings.Lines(string(content)) {
+		line = strings.TrimSpace(line)
+		if len(line) >= shortest && len(line) < len(content) && len(secrets) < most {
+			secrets = append(secrets, machine.Secret(line))
+		}
+	}
+	return secrets
+}

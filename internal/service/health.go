@@ -1,0 +1,63 @@
+package service
+
+import (
+	"fmt"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/machine"
+)
+
+// Observe says what the service manager says, or nil if there is no service or
+// nothing is known about it.
+func Observe(desired *Desired, answers map[machine.Check]machine.Answer) *v1alpha1.ObservedService {
+	now, ok := desired.now(answers)
+	if !ok {
+		return nil
+	}
+	return &v1alpha1.ObservedService{
+		State:     now.state,
+		PID:       int64(now.pid),
+		StartMode: now.startMode,
+		Since:     now.since,
+	}
+}
+
+func (d *Desired) now(answers map[machine.Check]machine.Answer) (current, bool) {
+	driver := d.driver()
+	if driver == nil {
+		return current{}, false
+	}
+	return driver.current(&planner{desired: d, seen: Observation{Answers: answers}})
+}
+
+// HealthState is what is known of the health of a service.
+type HealthState string
+
+// The states of health.
+const (
+	Healthy       HealthState = "Healthy"
+	Unhealthy     HealthState = "Unhealthy"
+	HealthPending HealthState = "Pending" // it starts or stops just now
+	HealthUnknown HealthState = "Unknown"
+)
+
+// Health is the word of the service manager. A set of files without a service is healthy.
+func Health(desired *Desired, answers map[machine.Check]machine.Answer) (HealthState, string) {
+	if desired.driver() == nil {
+		return Healthy, ""
+	}
+	now, ok := desired.now(answers)
+	name := desired.driver().service().Name
+	switch {
+	case !ok:
+		return HealthUnknown, "the state of " + name + " is not known"
+	case now.state == Running:
+		return Healthy, ""
+	case now.pending() && now.failure == "":
+		return HealthPending, fmt.Sprintf("%s is %s", name, now.state)
+	case now.failure != "":
+		return Unhealthy, fmt.Sprintf("%s is %s: the service manager says %s", name, now.state, now.failure)
+	default:
+		return Unhealthy, fmt.Sprintf("%s is %s", name, now.state)
+	}
+}
