@@ -1,0 +1,54 @@
+// Package posix is a machine reached through a POSIX shell. It turns checks
+// into one script that asks them all, and jobs into a script that the host runs
+// by itself, and reads the answers back.
+//
+// # Requests
+//
+// One request is one run of "/bin/sh -s" (through sudo -n if asked for), with the
+// script on its standard input; a script of more than 32 KiB is read whole and
+// evaluated, for bash reads a script from a pipe byte by byte. The script is one function that is called in
+// the last line, with no input of its own: a script that arrives in part runs
+// not at all, and nothing it starts can eat the rest of it. What is answered
+// stands between two lines that hold a random word, so that whatever profiles
+// and banners print is passed over. Nothing is assumed on the host but a POSIX
+// shell, coreutils or BusyBox, and, for services, systemd 232 or newer.
+//
+// # State on the host
+//
+// The state directory (/var/lib/isthmus) belongs to the user that requests run
+// as, mode 0700, and holds
+//
+//	marks/<sha256 of the subject>   who manages a thing, and what it was last started with
+//	jobs/<id>/started               epoch, boot, process and time; there once the job has begun
+//	jobs/<id>/exit                  exit code, step and time; there once it has ended
+//	jobs/<id>/output, message       what it printed, bounded and redacted; its last 2 KiB
+//	jobs/<id>/script.*              the job itself, until it has begun: it holds file contents
+//	epoch/<n>                       the newest leader that was obeyed
+//
+// # Jobs
+//
+// The whole script of a job is delivered and its digest compared before it is
+// launched. The process that is launched (a transient systemd unit where
+// systemd runs, otherwise a session of its own) begins the job by linking its
+// receipt into place, which one process can do once; it removes the script as
+// soon as it was read. So a connection that ends at any moment leaves a job that
+// has not begun, or one that has and does not need the connection.
+//
+// An epoch is obeyed from the first job that carries it. A job of a lower one is
+// refused with machine.StaleLeaderError, before it is delivered and once more
+// when it has written its receipt: a new leader that has written its epoch and
+// then finds no receipt knows that the job will never begin. What has begun goes
+// on. Epochs are forgotten with the last mark and the last receipt (Forget
+// removes the directory then), for a host on which nothing is managed has
+// nothing to protect.
+//
+// # Errors
+//
+// A sudo that refuses (exit code 1 and no answer) is a transport.CredentialsError: each attempt is logged and
+// reported on the host, so nothing more is tried until a person acts. What cannot
+// be learnt about one check is a machine.Problem; a file is Absent only if the
+// host said so in the words for ENOENT or ENOTDIR.
+//
+// The package must never hold policy, open a connection, or put a secret into
+// an argument, an environment or an error.
+package posix

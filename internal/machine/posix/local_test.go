@@ -1,0 +1,190 @@
+package posix
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/transport"
+)
+
+// localHost runs requests on this machine as a host of one kind would: with the
+// shell and the tools that it has.
+type localHost struct {
+	name       string
+	shell      string // in the place of /bin/sh
+	bin        string // in front of PATH
+	credential *syscall.Credential
+	// cut, if not negative, is after how many bytes of a request the connection ends.
+	cut int
+	// noise is printed before the shell answers, as profiles do.
+	noise string
+
+	mu       sync.Mutex
+	requests []string
+}
+
+func (h *localHost) Run(ctx context.Context, request transport.Request) (transport.Result, error) {
+	var script, stdout, stderr bytes.Buffer
+	if _, err := script.ReadFrom(request.Stdin); err != nil {
+		return transport.Result{}, err
+	}
+	h.mu.Lock()
+	h.requests = append(h.requests, script.String())
+	h.mu.Unlock()
+	text := script.Bytes()
+	if h.cut >= 0 {
+		text = text[:min(h.cut, len(text))]
+	}
+	stdout.WriteString(h.noise)
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", request.Command)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(text), &stdout, &stderr
+	cmd.Env = []string{"PATH=" + h.bin + ":" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: h.credential}
+	cmd.WaitDelay = 2 * time.Second
+	err := cmd.Run()
+	exit := &exec.ExitError{}
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
+		return transport.Result{}, err
+	}
+	if h.cut >= 0 {
+		return transport.Result{}, &transport.LostError{Doing: "test", Err: errors.New("cut")}
+	}
+	return transport.Result{ExitCode: cmd.ProcessState.ExitCode(), Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}, nil
+}
+
+func (h *localHost) Close() error { return nil }
+
+// tool puts a program of the test's own in front of the host's.
+func (h *localHost) tool(t *testing.T, name, script string) {
+	t.Helper()
+	path := filepath.Join(h.bin, name)
+	_ = os.Remove(path) // It may be a link to BusyBox.
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755))
+}
+
+// machine is the machine behind h, with its state in dir.
+func (h *localHost) machine(dir string) *Machine {
+	m := New(h, Options{StateDir: dir})
+	m.shell = h.shell
+	return m
+}
+
+// hosts are the three kinds: Debian and Ubuntu, Red Hat, Alpine.
+func hosts(t *testing.T) []*localHost {
+	t.Helper()
+	kinds := map[string]string{"dash": "exec dash", "bash": "exec bash --posix", "busybox": "exec busybox sh"}
+	var made []*localHost
+	for name, command := range kinds {
+		words := strings.Fields(command)
+		if _, err := exec.LookPath(words[1]); err != nil {
+			missing(t, words[1]+" is not installed")
+		}
+		h := &localHost{name: name, bin: openDir(t), cut: -1}
+		if name == "busybox" {
+			out, err := exec.Command("busybox", "--install", "-s", h.bin).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+		h.tool(t, "isthmus-test-sh", command+` "$@"`+"\n")
+		h.shell = filepath.Join(h.bin, "isthmus-test-sh")
+		made = append(made, h)
+	}
+	return made
+}
+
+// openDir is a temporary directory that every user can get into.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "isthmus-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// eachHost runs a test on every kind of host, with an empty state directory.
+func eachHost(t *testing.T, test func(t *testing.T, h *localHost, m *Machine)) {
+	t.Helper()
+	for _, h := range hosts(t) {
+		t.Run(h.name, func(t *testing.T) {
+			test(t, h, h.machine(filepath.Join(t.TempDir(), "state")))
+		})
+	}
+}
+
+// missing ends a test that lacks a prerequisite: a failure in CI, a skip elsewhere.
+func missing(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "this test needs root")
+	}
+}
+
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+var owner = machine.Owner{Cluster: "c-1", UID: "u-1", Object: "shop/ledger"}
+
+func testJob(id string, steps ...machine.Step) machine.Job {
+	return machine.Job{ID: id, Epoch: 1, Owner: owner, Steps: steps, Timeout: 20 * time.Second}
+}
+
+func start(t *testing.T, m machine.Machine, job machine.Job) machine.JobState {
+	t.Helper()
+	state, err := m.Start(testContext(t), job)
+	require.NoError(t, err)
+	return state
+}
+
+func succeed(t *testing.T, m machine.Machine, job machine.Job) {
+	t.Helper()
+	require.Equal(t, machine.JobSucceeded, await(t, m, job.ID, start(t, m, job)).Phase)
+}
+
+// await waits until a job does not run any more.
+func await(t *testing.T, m machine.Machine, id string, state machine.JobState) machine.JobState {
+	t.Helper()
+	deadline := time.Now().Add(40 * time.Second)
+	for state.Phase == machine.JobRunning {
+		require.True(t, time.Now().Before(deadline), "job %s runs for ever", id)
+		time.Sleep(50 * time.Millisecond)
+		state = receipt(t, m, id)
+	}
+	return state
+}
+
+func receipt(t *testing.T, m machine.Machine, id string) machine.JobState {
+	t.Helper()
+	return observe(t, m, machine.JobReceipt{ID: id}).(machine.JobState)
+}
+
+func observe(t *testing.T, m machine.Machine, check machine.Check) machine.Answer {
+	t.Helper()
+	observation, err := m.Observe(testContext(t), []machine.Check{check})
+	require.NoError(t, err)
+	require.Contains(t, observation.Answers, check)
+	return observation.Answers[check]
+}

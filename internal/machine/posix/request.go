@@ -1,0 +1,128 @@
+package posix
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/isthmus-dev/isthmus/internal/transport"
+)
+
+const (
+	maxRequestStderr = 8 << 10
+	maxExcerpt       = 200
+)
+
+// request is one script and the random word that frames its answer.
+type request struct {
+	script
+	nonce string
+}
+
+// newRequest begins a script. The word is random for each request, so that
+// nothing a host stores or prints can contain it.
+func (m *Machine) newRequest() *request {
+	r := &request{nonce: rand.Text()}
+	r.line("isthmus() {")
+	r.use("prologue")
+	r.line("n=%s", r.nonce)
+	r.line("S=%s", quote(m.options.StateDir))
+	r.line(`printf '\n%%s begin\n' "$n"`)
+	return r
+}
+
+func (r *request) close() string {
+	r.line(`printf '\n%%s end\n' "$n"`)
+	r.line("}")
+	// The word that runs it all comes last: no part of this line does.
+	r.line("</dev/null isthmus")
+	return r.String()
+}
+
+// send runs the script and returns the lines of its answer; truncated says that
+// there was more than maxAnswer bytes, and that the answer cannot be used.
+func (m *Machine) send(ctx context.Context, doing string, r *request, maxAnswer int) (answer string, truncated bool, err error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, m.options.RequestTimeout)
+		defer cancel()
+	}
+	text := r.close()
+	result, err := m.runner.Run(ctx, transport.Request{
+		Command:   m.command(len(text)),
+		Stdin:     strings.NewReader(text),
+		MaxStdout: maxAnswer,
+		MaxStderr: maxRequestStderr,
+	})
+	if err != nil {
+		return "", false, fmt.Errorf("%s: %w", doing, err)
+	}
+	_, answer, begun := strings.Cut(string(result.Stdout), "\n"+r.nonce+" begin\n")
+	if !begun {
+		return "", false, m.noShell(doing, result)
+	}
+	answer, _, ended := strings.Cut(answer, "\n"+r.nonce+" end\n")
+	if !ended {
+		return "", false, &transport.LostError{Doing: doing, Err: errors.New("the host's shell ended early")}
+	}
+	return answer, len(result.Stdout) >= maxAnswer, nil
+}
+
+// largeScript is the size from which a script is read by cat: bash reads its
+// script from a pipe byte by byte, which takes a second for each megabyte.
+const largeScript = 32 << 10
+
+// command is what the login shell is given, whichever shell that is.
+func (m *Machine) command(size int) string {
+	shell := m.shell + " -s"
+	if size > largeScript {
+		shell = m.shell + ` -c 'eval "$(cat)"'`
+	}
+	if m.options.Become == nil {
+		return shell
+	}
+	return "sudo -n -H -u " + quote(m.options.Become.User) + " -- " + shell
+}
+
+// sudoRefused is sudo's own exit code; that of its command is never seen here.
+const sudoRefused = 1
+
+// noShell says why the script did not run. Its output cannot hold a secret: no
+// part of the script was carried out.
+func (m *Machine) noShell(doing string, result transport.Result) error {
+	said := excerpt(lastLine(result.Stderr))
+	if m.options.Become != nil && result.ExitCode == sudoRefused {
+		return &transport.CredentialsError{
+			Method: "sudo -n -u " + m.options.Become.User + ": " + said,
+			User:   m.options.LoginUser,
+			Err:    fmt.Errorf("%s: become %s", doing, m.options.Become.User),
+		}
+	}
+	if said == "" {
+		said = excerpt(lastLine(result.Stdout))
+	}
+	return fmt.Errorf("%s: the host ran no shell (exit code %d): %s", doing, result.ExitCode, said)
+}
+
+func lastLine(text []byte) string {
+	text = bytes.TrimSpace(text)
+	return string(text[bytes.LastIndexByte(text, '\n')+1:])
+}
+
+// excerpt makes what a host said fit for people: short, valid, one line.
+func excerpt(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > maxExcerpt {
+		text = strings.ToValidUTF8(text[:maxExcerpt], "") + "..."
+	}
+	return strings.TrimSpace(text)
+}

@@ -1,0 +1,28 @@
+job_ended() {
+	[ -f "$1/exit" ] || return 1
+	{ read -r code step ended <"$1/exit"; } 2>/dev/null
+	if [ "$code" = 0 ]; then phase=Succeeded; else phase=Failed; fi
+}
+job_lives() {
+	[ "$boot" = "$B" ] || return 1
+	alive "$pid" "$since" && return 0
+	{ read -r pid since <"$1/steps"; } 2>/dev/null && alive "$pid" "$since"
+}
+# job_state DIR: what became of a job, into $phase and the fields of its receipts.
+# The exit receipt is looked for again after the process was seen to be gone.
+job_state() {
+	phase=Absent epoch=0 boot= pid= since= begun= ended= code=0 step=0
+	[ -f "$1/started" ] || return 0
+	{ read -r epoch boot pid since begun <"$1/started"; } 2>/dev/null
+	job_ended "$1" && return 0
+	{ read -r step <"$1/step"; } 2>/dev/null
+	phase=Running
+	job_lives "$1" || job_ended "$1" || phase=Lost
+}
+# report NUMBER DIR: one line for the receipt, and one for each line of its message.
+report() {
+	job_state "$2"
+	printf 'j %s %s %s %s %s %s %s %s\n' "$1" "$phase" "$epoch" "${boot:--}" "${begun:--}" "${ended:--}" "${code:-1}" "${step:-0}"
+	[ "$phase" = Failed ] && [ -f "$2/message" ] || return 0
+	while IFS= read -r l || [ -n "$l" ]; do printf 'o %s %s\n' "$1" "$l"; done <"$2/message"
+}

@@ -1,0 +1,95 @@
+refuse() {
+	printf 'x %s\n' "$*"
+}
+# prepare: the state directory is ours, and nobody else may look into it.
+prepare() {
+	if [ -L "$S" ]; then
+		refuse "$S is a symbolic link"
+		return 1
+	fi
+	if ! e=$(mkdir -p "$S/marks" "$S/jobs" "$S/epoch" 2>&1); then
+		refuse "$e"
+		return 1
+	fi
+	if [ "$(stat -c %u "$S")" != "$(id -u)" ]; then
+		refuse "$S belongs to another user"
+		return 1
+	fi
+}
+# delivered SIZE DIGEST: all of the script has come.
+delivered() {
+	[ "$(wc -c <"$X")" -eq "$1" ] || return 1
+	e=$(sha256sum <"$X") || return 1
+	[ "${e%% *}" = "$2" ]
+}
+# launch: the job's process belongs to the host and not to this session. What
+# is launched twice begins once: see begin.
+launch() {
+	if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
+		systemd-run --quiet --collect --unit="isthmus-job-$I" --description="Isthmus job $I" \
+			-- "$H" "$X" supervise >/dev/null 2>&1 && return 0
+	fi
+	if command -v setsid >/dev/null 2>&1; then
+		setsid "$H" "$X" supervise >/dev/null 2>&1 &
+	else
+		nohup "$H" "$X" supervise >/dev/null 2>&1 &
+	fi
+}
+# await: up to $1 twentieths of a second for a job that has begun to end, and 10 s for it to begin.
+# One that is refused when it would begin removes its script, and has no receipt.
+await() {
+	i=0
+	while [ ! -f "$J/exit" ]; do
+		if [ "$i" -ge "$1" ] && [ -f "$J/started" ]; then return 0; fi
+		if [ "$i" -ge 200 ]; then return 1; fi
+		if [ ! -e "$X" ] && [ ! -f "$J/started" ]; then return 1; fi
+		if sleep 0.05 2>/dev/null; then
+			i=$((i + 1))
+		else
+			sleep 1
+			i=$((i + 20))
+		fi
+	done
+}
+begin_job() {
+	if ! delivered "$1" "$2"; then
+		rm -f "$X"
+		job_state "$J"
+		[ "$phase" != Absent ] || refuse "the job could not be written into $J: is the disk full?"
+		return
+	fi
+	launch
+	if await "$3"; then return; fi
+	# A script that is not there any more cannot begin later.
+	rm -f "$X"
+	job_state "$J"
+	if [ "$phase" != Absent ]; then return; fi
+	if raise || [ $? -ne 1 ]; then
+		refuse "the host did not begin the job"
+	else
+		printf 's %s\n' "$seen"
+	fi
+}
+# submit SIZE DIGEST WAIT
+submit() {
+	prepare || return
+	raise
+	case $? in
+	0) ;;
+	1)
+		printf 's %s\n' "$seen"
+		return
+		;;
+	*)
+		refuse "cannot write into $S/epoch"
+		return
+		;;
+	esac
+	prune
+	job_state "$J"
+	if [ "$phase" = Absent ]; then
+		deliver 2>/dev/null
+		begin_job "$1" "$2" "$3"
+	fi
+	report 0 "$J"
+}

@@ -1,0 +1,119 @@
+now() {
+	date -u +%Y-%m-%dT%H:%M:%SZ
+}
+# flush FILE...: on the disk, as far as this host can tell one file from all.
+flush() {
+	sync "$@" 2>/dev/null || sync
+}
+# begin: of all processes that were launched for this job, one gets past here.
+# The receipt appears whole or not at all, and only once: link(2) does not replace.
+begin() {
+	born "$$" || at=0
+	r="$J/.started.$$"
+	printf '%s %s %s %s %s\n' "$E" "$B" "$$" "$at" "$(now)" >"$r" || return 1
+	ln "$r" "$J/started" 2>/dev/null || {
+		rm -f "$r"
+		return 1
+	}
+	rm -f "$r"
+	raise || {
+		rm -f "$J/started"
+		return 1
+	}
+	flush "$J/started" "$J"
+}
+# after SECONDS COMMAND...: in the background; a TERM ends it before.
+after() {
+	p=
+	trap 'kill "$p" 2>/dev/null; exit 0' TERM
+	sleep "$1" &
+	p=$!
+	wait "$p"
+	shift
+	"$@"
+}
+# expire: the supervisor may be gone, and the number of the steps' process be
+# somebody else's by now.
+expire() {
+	alive "$s" "$since" || return
+	: >"$J/timeout"
+	kill -TERM "$G$s" 2>/dev/null
+	sleep 5
+	if alive "$s" "$since"; then kill -KILL "$G$s" 2>/dev/null; fi
+}
+# run: the steps in a process group of their own, so that all of it can be
+# ended when the time is over, and what they print through a bounded filter.
+run() {
+	G=
+	leader=
+	if command -v setsid >/dev/null 2>&1; then G=- leader=setsid; fi
+	rm -f "$J/pipe" "$J/timeout"
+	mkfifo "$J/pipe"
+	$leader "$H" -c 'head -c 32768 >"$1/head"; exec tail -c 32768 >"$1/tail"' filter "$J" <"$J/pipe" &
+	f=$!
+	$leader "$H" "$0" steps >"$J/pipe" 2>&1 &
+	s=$!
+	born "$s"
+	since=${at:-0}
+	printf '%s %s\n' "$s" "$since" >"$J/steps"
+	after "$T" expire &
+	w=$!
+	wait "$s"
+	code=$?
+	kill "$w" 2>/dev/null
+	# A job's processes end with it.
+	if [ -n "$G" ]; then kill -KILL "-$s" 2>/dev/null; fi
+	after 2 kill -KILL "$G$f" &
+	w=$!
+	wait "$f"
+	kill "$w" 2>/dev/null
+	if [ -f "$J/timeout" ]; then code=124; fi
+}
+hide() {
+	r=
+	while :; do
+		case $l in
+		*"$1"*)
+			r=$r${l%%"$1"*}[redacted]
+			l=${l#*"$1"}
+			;;
+		*)
+			l=$r$l
+			return
+			;;
+		esac
+	done
+}
+# show: what the steps printed, redacted line by line. Where the middle was
+# dropped, so are the two lines that it was cut out of: half a secret is not recognised.
+show() {
+	while IFS= read -r l; do redact; done <"$J/head"
+	if [ ! -s "$J/tail" ]; then
+		if [ -n "$l" ]; then redact; fi
+		return
+	fi
+	printf '[...]\n'
+	{
+		IFS= read -r l
+		while IFS= read -r l; do redact; done
+		if [ -n "$l" ]; then redact; fi
+	} <"$J/tail"
+}
+finish() {
+	show >"$J/output"
+	if [ "$code" = 124 ] && [ -f "$J/timeout" ]; then printf 'the job ran out of time after %s s\n' "$T" >>"$J/output"; fi
+	tail -c 2048 "$J/output" >"$J/message"
+	step=0
+	{ read -r step <"$J/step"; } 2>/dev/null
+	rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
+	printf '%s %s %s\n' "$code" "$step" "$(now)" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
+}
+supervise() {
+	exec </dev/null >/dev/null 2>&1
+	if begin; then
+		run
+		finish
+	else
+		rm -f "$0"
+	fi
+}

@@ -1,0 +1,114 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/isthmus-dev/isthmus/internal/transport"
+)
+
+const (
+	// drainTime is how long output may follow the exit status: a process left in
+	// the background holds the stream open for as long as it lives.
+	drainTime = 2 * time.Second
+	// closeTime is how long the host may take to agree to the end of a session.
+	closeTime = time.Second
+)
+
+var errClosed = errors.New("the connection is closed")
+
+// Run runs a command in a session of its own and waits for it. When ctx ends,
+// Run ends within a second; what became of the command is then unknown. It
+// returns a LostError, or an UnreachableError when the command was not begun.
+func (c *Client) Run(ctx context.Context, request Request) (Result, error) {
+	s, err := c.openSession(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	s.begin(request)
+	err = s.wait(ctx)
+	s.end(c)
+	if err != nil {
+		return Result{}, err
+	}
+	return s.result(), nil
+}
+
+// openSession waits for a place and opens a session. A host that refuses has
+// fewer places than we thought: there are half as many from then on, and one
+// more attempt is made.
+func (c *Client) openSession(ctx context.Context) (*session, error) {
+	s, err := c.tryOpen(ctx)
+	refused := &ssh.OpenChannelError{}
+	if !errors.As(err, &refused) {
+		return s, err
+	}
+	s, err = c.tryOpen(ctx)
+	if errors.As(err, &refused) {
+		err = &transport.UnreachableError{Address: c.address, Err: fmt.Errorf("the host opens no session: %w", err)}
+	}
+	return s, err
+}
+
+type opening struct {
+	channel  ssh.Channel
+	requests <-chan *ssh.Request
+	err      error
+}
+
+func (c *Client) tryOpen(ctx context.Context) (*session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, lost("open a session", err)
+	}
+	limit, err := c.sessions.acquire(ctx, c.done)
+	if err != nil {
+		return nil, lost("wait for a session", err)
+	}
+	opened := make(chan opening, 1)
+	go func() {
+		channel, requests, err := c.conn.OpenChannel("session", nil)
+		opened <- opening{channel, requests, err}
+	}()
+	select {
+	case o := <-opened:
+		if o.err != nil {
+			err := openError(o.err)
+			if refused := (&ssh.OpenChannelError{}); errors.As(err, &refused) {
+				c.sessions.halve(limit)
+			}
+			c.sessions.release()
+			return nil, err
+		}
+		return newSession(c.address, o.channel, o.requests), nil
+	case <-ctx.Done():
+		go c.abandon(opened)
+		c.suspect()
+		return nil, lost("open a session", context.Cause(ctx))
+	}
+}
+
+// abandon closes a session that came too late. If it never comes, the keepalive
+// that was asked for ends the connection, and that ends this wait.
+func (c *Client) abandon(opened <-chan opening) {
+	defer c.sessions.release()
+	o := <-opened
+	if o.err != nil {
+		return
+	}
+	_ = o.channel.Close()
+	ssh.DiscardRequests(o.requests)
+}
+
+func openError(err error) error {
+	refused := &ssh.OpenChannelError{}
+	if errors.As(err, &refused) {
+		return err
+	}
+	return lost("open a session", err)
+}
+
+func lost(doing string, err error) error { return &transport.LostError{Doing: doing, Err: err} }
