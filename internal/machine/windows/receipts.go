@@ -1,0 +1,164 @@
+package windows
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/isthmus-dev/isthmus/internal/machine"
+)
+
+// startedFile is the receipt of a begun job.
+type startedFile struct {
+	ID      string    `json:"id"`
+	Epoch   int64     `json:"epoch"`
+	Boot    string    `json:"boot"`
+	Started string    `json:"started"`
+	Owner   ownerFile `json:"owner"`
+}
+
+// exitFile is the receipt of a finished job.
+type exitFile struct {
+	Code     int    `json:"code"`
+	Step     int    `json:"step"`
+	Message  string `json:"message,omitempty"`
+	Finished string `json:"finished"`
+}
+
+// parseReceipt reads the receipts of a job. Without an exit receipt it is lost,
+// as far as the host knows.
+func parseReceipt(started, exit string) (machine.JobState, error) {
+	if started == "" && exit == "" {
+		return machine.JobState{Phase: machine.JobAbsent}, nil
+	}
+	state := machine.JobState{Phase: machine.JobLost}
+	if started != "" {
+		var file startedFile
+		if err := json.Unmarshal([]byte(started), &file); err != nil {
+			return state, fmt.Errorf("read the receipt of a job: %w", err)
+		}
+		state.Epoch, state.BootID, state.Started = file.Epoch, file.Boot, file.Started
+	}
+	if exit == "" {
+		return state, nil
+	}
+	var file exitFile
+	if err := json.Unmarshal([]byte(exit), &file); err != nil {
+		return state, fmt.Errorf("read the receipt of a job: %w", err)
+	}
+	state.ExitCode, state.Step, state.Message, state.Finished = file.Code, file.Step, file.Message, file.Finished
+	state.Phase = machine.JobSucceeded
+	if file.Code != 0 {
+		state.Phase = machine.JobFailed
+	}
+	return state, nil
+}
+
+// inFlight holds the jobs that this process carries out: its steps are requests
+// of this process, so that no receipt on the host can tell whether it is still
+// at work. It is shared by all machines, because a host may be reached by a new
+// machine value while a job of the old one is not over.
+type inFlight struct {
+	mu   sync.Mutex
+	step map[string]int
+}
+
+var jobsInFlight = &inFlight{step: map[string]int{}}
+
+// enter takes a job, unless it is taken.
+func (f *inFlight) enter(job string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, taken := f.step[job]; taken {
+		return false
+	}
+	f.step[job] = 0
+	return true
+}
+
+func (f *inFlight) at(job string, step int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.step[job] = step
+}
+
+func (f *inFlight) leave(job string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.step, job)
+}
+
+func (f *inFlight) look(job string) (step int, running bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	step, running = f.step[job]
+	return step, running
+}
+
+// flight names a job of this host among those of all hosts.
+func (m *Machine) flight(id string) string {
+	return strings.Join([]string{m.remote.Address().String(), key(m.state.dir), id}, "|")
+}
+
+// withRunning tells a job that this process carries out from a lost one.
+func (m *Machine) withRunning(id string, state machine.JobState) machine.JobState {
+	if state.Phase != machine.JobLost {
+		return state
+	}
+	if step, running := jobsInFlight.look(m.flight(id)); running {
+		state.Phase, state.Step = machine.JobRunning, step
+	}
+	return state
+}
+
+// Forget implements machine.Machine. With the last receipt and the last mark
+// the whole state directory goes.
+func (m *Machine) Forget(ctx context.Context, ids []string) error {
+	var lines []string
+	for _, id := range ids {
+		if err := checkJobID(id); err != nil {
+			return fmt.Errorf("forget: %w", err)
+		}
+		if _, running := jobsInFlight.look(m.flight(id)); running {
+			continue
+		}
+		m.cache.forget(m.state.started(id))
+		m.cache.forget(m.state.exit(id))
+		lines = append(lines, "rmdir /s /q "+quoted(m.state.job(id))+" 2>nul")
+	}
+	lines = append(lines, m.tidy()...)
+	for _, line := range joinLines(lines) {
+		if _, err := m.cmd(ctx, "forget jobs", line+"& exit 0"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tidy removes what is empty: rmdir without /s does nothing to a directory that
+// holds something. The epochs go when there is neither a mark nor a job.
+func (m *Machine) tidy() []string {
+	marks, jobs := quoted(m.state.marks()), quoted(m.state.jobs())
+	return []string{
+		"rmdir " + marks + " 2>nul",
+		"rmdir " + jobs + " 2>nul",
+		fmt.Sprintf("(if not exist %s if not exist %s (rmdir /s /q %s 2>nul& rmdir %s 2>nul))", marks, jobs, quoted(m.state.epochs()), quoted(m.state.dir)),
+	}
+}
+
+// joinLines puts commands together into as few lines as cmd.exe has room for.
+func joinLines(commands []string) []string {
+	const tail = 32
+	var lines []string
+	for _, command := range commands {
+		last := len(lines) - 1
+		if last >= 0 && len(lines[last])+len(command)+tail < maxLine {
+			lines[last] += "& " + command
+			continue
+		}
+		lines = append(lines, command)
+	}
+	return lines
+}

@@ -1,0 +1,201 @@
+package winrm
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/isthmus-dev/isthmus/internal/transport"
+)
+
+// The ways to authenticate. Basic sends the password inside TLS; there is no
+// way to write down a connection without TLS.
+const (
+	NTLM  = "NTLM"
+	Basic = "Basic"
+)
+
+const (
+	maxLanes                = 2
+	maxShells               = 2
+	defaultDialTimeout      = 10 * time.Second
+	defaultOperationTimeout = 20 * time.Second
+	// The server clamps an operation at 60 s (MaxTimeoutms); the answer of a
+	// longer one would not be awaited.
+	longestOperation = 50 * time.Second
+	// An HTTP answer is awaited longer than the operation it belongs to, so
+	// that the server's own time-out is heard as a fault and not as a loss.
+	answerGrace = 10 * time.Second
+	closeTime   = 5 * time.Second
+)
+
+// Config says how a host is reached. Address, Username and Authentication are required.
+type Config struct {
+	Address        string         // host:port of the HTTPS listener
+	ServerName     string         // in the certificate; empty: the host of Address
+	Roots          *x509.CertPool // nil: the system's roots
+	Username       string         // user, DOMAIN\user or user@domain
+	Password       string
+	Authentication string        // NTLM or Basic
+	DialTimeout    time.Duration // of TCP and TLS together; 0: 10 s
+	// OperationTimeout is how long the host works at one request before it
+	// answers "not yet"; 0: 20 s. It does not limit how long a command runs.
+	OperationTimeout time.Duration
+	// Control may refuse an address before it is connected to, as in net.Dialer.
+	Control func(network, address string, c syscall.RawConn) error
+}
+
+// Client is a host that has been reached, verified and authenticated to. Its
+// methods may be called from several goroutines.
+type Client struct {
+	config  Config
+	url     string
+	session string
+	address netip.AddrPort
+
+	// lanes bounds the connections, shells the shells; idle ones are kept.
+	lanes, shells chan struct{}
+	mu            sync.Mutex
+	idleLanes     []*lane
+	idleShells    []*shell
+	closed        bool
+
+	// refused remembers that the host refused the credentials: nothing is
+	// tried with them again, whoever asks.
+	refused atomic.Pointer[transport.CredentialsError]
+
+	// life ends when Close begins; background is what Close waits for.
+	life       context.Context
+	end        context.CancelFunc
+	background sync.WaitGroup
+}
+
+// ErrClosed is the error of calls to a closed client.
+var ErrClosed = errors.New("the WinRM client is closed")
+
+// Dial connects, verifies the host, authenticates, and asks it to identify
+// itself. Its errors are those of internal/transport: an UnreachableError when
+// there is no connection, a TrustError when the certificate does not verify (no
+// credential was sent), a CredentialsError after exactly one refused attempt.
+func Dial(ctx context.Context, config Config) (*Client, error) {
+	if err := config.complete(); err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.Background())
+	c := &Client{
+		config:  config,
+		url:     "https://" + config.Address + "/wsman",
+		session: "uuid:" + newID(),
+		lanes:   make(chan struct{}, maxLanes),
+		shells:  make(chan struct{}, maxShells),
+		life:    life,
+		end:     end,
+	}
+	if err := c.identify(ctx); err != nil {
+		end()
+		c.closeLanes()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (config *Config) complete() error {
+	host, _, err := net.SplitHostPort(config.Address)
+	if err != nil {
+		return fmt.Errorf("address of the WinRM listener: %w", err)
+	}
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	if config.Authentication != NTLM && config.Authentication != Basic {
+		return fmt.Errorf("authentication %q: want %s or %s", config.Authentication, NTLM, Basic)
+	}
+	if config.Username == "" {
+		return errors.New("a username is required")
+	}
+	if config.DialTimeout <= 0 {
+		config.DialTimeout = defaultDialTimeout
+	}
+	if config.OperationTimeout <= 0 {
+		config.OperationTimeout = defaultOperationTimeout
+	}
+	config.OperationTimeout = min(config.OperationTimeout, longestOperation)
+	return nil
+}
+
+// identify is the cheap request that proves the whole way there and back.
+func (c *Client) identify(ctx context.Context) error {
+	reply, err := c.post(ctx, "identify", []byte(identifyEnvelope))
+	var lost *transport.LostError
+	if errors.As(err, &lost) {
+		return &transport.UnreachableError{Address: c.config.Address, Err: lost.Err}
+	}
+	var fault *Fault
+	if errors.As(err, &fault) {
+		// Who answers with a fault is a listener that has let us in.
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if reply.child("IdentifyResponse") == nil {
+		return &transport.UnreachableError{Address: c.config.Address, Err: errors.New("what answers is not a WS-Management listener")}
+	}
+	return nil
+}
+
+// Address is the address that the client is connected to.
+func (c *Client) Address() netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.address
+}
+
+// begin admits a call: its context also ends when the client is closed, and
+// Close waits until done was called.
+func (c *Client) begin(ctx context.Context) (_ context.Context, done func(), _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, nil, ErrClosed
+	}
+	c.background.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.life, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		c.background.Done()
+	}, nil
+}
+
+// Close ends calls under way, deletes the shells on the host (within five
+// seconds, whether or not it answers) and closes the connections.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	c.mu.Unlock()
+	c.end()
+	c.background.Wait()
+
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	err := c.deleteShells(ctx)
+	c.closeLanes()
+	return err
+}
+
+func newID() string { return uuid.NewString() }

@@ -1,0 +1,258 @@
+package winrm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-dev/isthmus/internal/transport"
+)
+
+const (
+	// maxReply bounds a body of a reply; requests ask for at most maxEnvelope.
+	maxReply = 4 << 20
+	// A lane that rested longer is not trusted to be alive: http.sys closes
+	// idle connections after two minutes, and a request that meets the closing
+	// would have an unknown outcome.
+	restTime = 60 * time.Second
+	// A lane that rested longer than this is asked whether its peer has closed it.
+	peekAfter = time.Second
+)
+
+// lane is one TCP connection with TLS, authenticated for as long as it lives. It
+// is used by one request at a time. It speaks HTTP through net/http's codec but
+// not through its pool: the pool may send a request again on another connection,
+// and would not know which of its connections are authenticated.
+type lane struct {
+	conn   *tls.Conn
+	reader *bufio.Reader
+	// authorization goes with every request (Basic); empty for NTLM.
+	authorization string
+	rested        time.Time
+}
+
+// httpReply is an answer with its body, before it is understood.
+type httpReply struct {
+	status int
+	header http.Header
+	body   []byte
+	// last: the server closes the connection after it.
+	last bool
+}
+
+// acquire takes a lane for one request: an idle one, or a new one that is
+// connected and authenticated. Nothing of the request has been sent when it fails.
+func (c *Client) acquire(ctx context.Context) (*lane, error) {
+	if refused := c.refused.Load(); refused != nil {
+		return nil, refused
+	}
+	select {
+	case c.lanes <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a connection to %s: %w", c.config.Address, context.Cause(ctx))
+	}
+	for {
+		l := c.popLane()
+		if l == nil {
+			break
+		}
+		if l.alive() {
+			return l, nil
+		}
+		l.close()
+	}
+	l, err := c.connect(ctx)
+	if err != nil {
+		<-c.lanes
+		return nil, err
+	}
+	return l, nil
+}
+
+func (c *Client) popLane() *lane {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idleLanes) == 0 {
+		return nil
+	}
+	l := c.idleLanes[len(c.idleLanes)-1]
+	c.idleLanes = c.idleLanes[:len(c.idleLanes)-1]
+	return l
+}
+
+// release gives a lane back whose last exchange was complete.
+func (c *Client) release(l *lane) {
+	l.rested = time.Now()
+	c.mu.Lock()
+	c.idleLanes = append(c.idleLanes, l)
+	c.mu.Unlock()
+	<-c.lanes
+}
+
+// abandon closes a lane whose state is not known any more.
+func (c *Client) abandon(l *lane) {
+	l.close()
+	<-c.lanes
+}
+
+func (c *Client) closeLanes() {
+	for l := c.popLane(); l != nil; l = c.popLane() {
+		l.close()
+	}
+}
+
+// connect makes and authenticates a lane. A failure before the host has proved
+// who it is never sends a credential.
+func (c *Client) connect(ctx context.Context) (*lane, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, c.config.DialTimeout)
+	defer cancel()
+	dialer := &net.Dialer{Control: c.config.Control, KeepAlive: 15 * time.Second}
+	raw, err := dialer.DialContext(dialCtx, "tcp", c.config.Address)
+	if err != nil {
+		return nil, &transport.UnreachableError{Address: c.config.Address, Err: err}
+	}
+	conn := tls.Client(raw, &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		RootCAs:    c.config.Roots,
+		ServerName: c.config.ServerName,
+		NextProtos: []string{"http/1.1"},
+	})
+	if err := conn.HandshakeContext(dialCtx); err != nil {
+		raw.Close() //nolint:errcheck // the handshake's error is the one that matters
+		return nil, c.handshakeError(err)
+	}
+	l := &lane{conn: conn, reader: bufio.NewReader(conn)}
+	if err := c.authenticate(ctx, l); err != nil {
+		l.close()
+		return nil, err
+	}
+	if address, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
+		c.mu.Lock()
+		c.address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
+		c.mu.Unlock()
+	}
+	return l, nil
+}
+
+func (c *Client) handshakeError(err error) error {
+	var verification *tls.CertificateVerificationError
+	if !errors.As(err, &verification) {
+		return &transport.UnreachableError{Address: c.config.Address, Err: fmt.Errorf("TLS handshake: %w", err)}
+	}
+	trust := &transport.TrustError{Reason: transport.TrustMismatch, Err: verification.Err}
+	if len(verification.UnverifiedCertificates) > 0 {
+		trust.Seen, trust.Fingerprint = fingerprint(verification.UnverifiedCertificates[0])
+	}
+	return trust
+}
+
+func fingerprint(certificate *x509.Certificate) (seen, print string) {
+	sum := sha256.Sum256(certificate.Raw)
+	return hex.EncodeToString(sum[:]), "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
+}
+
+func (l *lane) close() {
+	l.conn.NetConn().Close() //nolint:errcheck // nothing is owed to a connection that is given up
+}
+
+// alive says whether a resting lane may be used: a peer that has closed it, or
+// that sends what nobody asked for, cannot be spoken to.
+func (l *lane) alive() bool {
+	rest := time.Since(l.rested)
+	if rest > restTime {
+		return false
+	}
+	if rest < peekAfter {
+		return true
+	}
+	if err := l.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return false
+	}
+	_, err := l.reader.Peek(1)
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// exchange sends one request and reads its answer. It ends when ctx does, or
+// after limit. After an error the lane cannot be used again.
+func (l *lane) exchange(ctx context.Context, url, authorization string, body []byte, limit time.Duration) (*httpReply, error) {
+	if err := l.conn.SetDeadline(time.Now().Add(limit)); err != nil {
+		return nil, err
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		l.conn.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // a closed connection is interrupted already
+	})
+	reply, err := l.roundTrip(url, authorization, body)
+	if !stop() {
+		<-interrupted
+		if err != nil {
+			return nil, context.Cause(ctx)
+		}
+		reply.last = true
+	}
+	return reply, err
+}
+
+func (l *lane) roundTrip(url, authorization string, body []byte) (*httpReply, error) {
+	request, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/soap+xml;charset=UTF-8")
+	request.Header.Set("User-Agent", "isthmus")
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	sent := request.Write(l.conn)
+	if sent != nil {
+		// A server that refuses a request early (413) answers before it has read
+		// all of it; the answer says more than the broken pipe.
+		if err := l.conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			return nil, sent
+		}
+	}
+	reply, err := l.readReply(request)
+	if err != nil && sent != nil {
+		return nil, sent
+	}
+	if reply != nil && sent != nil {
+		reply.last = true
+	}
+	return reply, err
+}
+
+func (l *lane) readReply(request *http.Request) (*httpReply, error) {
+	response, err := http.ReadResponse(l.reader, request)
+	for err == nil && response.StatusCode >= 100 && response.StatusCode < 200 {
+		response, err = http.ReadResponse(l.reader, request)
+	}
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	defer response.Body.Close() //nolint:errcheck // the body has been read or the lane is given up
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxReply+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if len(body) > maxReply {
+		return nil, fmt.Errorf("the answer is larger than %d bytes", maxReply)
+	}
+	return &httpReply{status: response.StatusCode, header: response.Header, body: body, last: response.Close}, nil
+}

@@ -1,0 +1,154 @@
+package winrm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	defaultOutput = 256 << 10
+	// signalTime bounds the word of farewell to a command that has ended.
+	signalTime = 5 * time.Second
+)
+
+// Request is a command. The host joins Command and Args with spaces and gives
+// the line to cmd.exe; whoever builds them quotes them.
+type Request struct {
+	Command string
+	Args    []string
+	// Stdin is read to its end and must not block; nil: the command's standard
+	// input stays open and empty.
+	Stdin io.Reader
+	// MaxStdout and MaxStderr bound what is kept; 0: 256 KiB.
+	MaxStdout, MaxStderr int
+	// SkipCmdShell asks the host to start the program without cmd.exe. Windows
+	// Server 2012 R2 and later pass over it (MS-WSMV, note 117).
+	SkipCmdShell bool
+}
+
+// Result is what a command printed and how it ended. A code other than zero is
+// a result and not an error.
+type Result struct {
+	ExitCode       uint32
+	Stdout, Stderr []byte
+	Truncated      bool // more was printed than was kept
+}
+
+type output struct {
+	Result
+	maxStdout, maxStderr int
+}
+
+func newOutput(r Request) *output {
+	o := &output{maxStdout: r.MaxStdout, maxStderr: r.MaxStderr}
+	if o.maxStdout <= 0 {
+		o.maxStdout = defaultOutput
+	}
+	if o.maxStderr <= 0 {
+		o.maxStderr = defaultOutput
+	}
+	return o
+}
+
+func (o *output) write(name string, data []byte) {
+	kept, limit := &o.Stdout, o.maxStdout
+	if name == "stderr" {
+		kept, limit = &o.Stderr, o.maxStderr
+	}
+	if room := limit - len(*kept); len(data) > room {
+		data = data[:room]
+		o.Truncated = true
+	}
+	*kept = append(*kept, data...)
+}
+
+// exit reads an exit code: 32 bits, which some versions print as signed.
+func (o *output) exit(text string) error {
+	if text == "" {
+		return errors.New("the command ended without an exit code")
+	}
+	code, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || code < -1<<31 || code >= 1<<32 {
+		return fmt.Errorf("exit code %q of the command", text)
+	}
+	o.ExitCode = uint32(code)
+	return nil
+}
+
+// Run carries out one command in a remote shell. A LostError or a Fault after
+// the command was taken leaves open what it has done; its shell, and the
+// command if it still runs, are removed from the host.
+func (c *Client) Run(ctx context.Context, r Request) (Result, error) {
+	ctx, done, err := c.begin(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
+	if err := carriable(append([]string{r.Command}, r.Args...)...); err != nil {
+		return Result{}, fmt.Errorf("run a command: %w", err)
+	}
+	id := strings.ToUpper(newID())
+	s, err := c.startSomewhere(ctx, id, r)
+	if err != nil {
+		return Result{}, fmt.Errorf("run a command: %w", err)
+	}
+	out, err := c.converse(ctx, s, id, r)
+	if err != nil {
+		c.discard(s)
+		return Result{}, fmt.Errorf("run a command: %w", err)
+	}
+	c.farewell(ctx, s, id)
+	return out.Result, nil
+}
+
+// startSomewhere starts a command in a shell. A shell that the host has given
+// up meanwhile is replaced, once.
+func (c *Client) startSomewhere(ctx context.Context, id string, r Request) (*shell, error) {
+	for attempt := 0; ; attempt++ {
+		s, err := c.takeShell(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.used++
+		err = c.start(ctx, s, id, r)
+		if err == nil {
+			return s, nil
+		}
+		c.discard(s)
+		if !lostShell(err) || attempt > 0 {
+			return nil, err
+		}
+		if err := c.deleteShells(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// converse feeds a command and collects what it prints until it has ended.
+func (c *Client) converse(ctx context.Context, s *shell, id string, r Request) (*output, error) {
+	out := newOutput(r)
+	ended, err := c.feed(ctx, s, id, r.Stdin, out)
+	for err == nil && !ended {
+		ended, err = c.receive(ctx, s, id, 0, out)
+	}
+	return out, err
+}
+
+// farewell ends a command that is over, as the host demands, and keeps its
+// shell. What the command did is known by now, so nothing that happens here is
+// an error of it.
+func (c *Client) farewell(ctx context.Context, s *shell, id string) {
+	ctx, cancel := context.WithTimeout(ctx, signalTime)
+	defer cancel()
+	var fault *Fault
+	if err := c.signal(ctx, s, id); err != nil && !errors.As(err, &fault) {
+		c.discard(s)
+		return
+	}
+	c.giveBack(s)
+}

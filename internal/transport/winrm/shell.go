@@ -1,0 +1,306 @@
+package winrm
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	resourceCmd = nsShell + "/cmd"
+	// A shell is deleted after so many commands: Windows does not give the
+	// operations of a text shell back before (MS-WSMV, note 118).
+	commandsPerShell = 50
+	// idleTime is when the host removes a shell that nobody uses: the limit of
+	// what an operator that died leaves behind.
+	idleTime = 10 * time.Minute
+	// busyTries and busyPause bound how long ERROR_BUSY is waited out.
+	busyTries = 20
+	busyPause = 100 * time.Millisecond
+)
+
+// shell is a remote shell (MS-WSMV): a place on the host in which one command
+// at a time runs. The text of a command goes through cmd.exe.
+type shell struct {
+	id   string
+	used int
+}
+
+type shellBody struct {
+	XMLName xml.Name `xml:"rsp:Shell"`
+	Idle    string   `xml:"rsp:IdleTimeOut"`
+	Input   string   `xml:"rsp:InputStreams"`
+	Output  string   `xml:"rsp:OutputStreams"`
+}
+
+// takeShell takes an idle shell or opens one.
+func (c *Client) takeShell(ctx context.Context) (*shell, error) {
+	select {
+	case c.shells <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a shell on %s: %w", c.config.Address, context.Cause(ctx))
+	}
+	if s := c.popShell(); s != nil {
+		return s, nil
+	}
+	s, err := c.openShell(ctx)
+	if err != nil {
+		<-c.shells
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *Client) popShell() *shell {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idleShells) == 0 {
+		return nil
+	}
+	s := c.idleShells[len(c.idleShells)-1]
+	c.idleShells = c.idleShells[:len(c.idleShells)-1]
+	return s
+}
+
+// openShell opens a shell. Where the user has too many, those of ours that rest
+// are deleted, one that is being deleted is waited for, and it is tried once more.
+func (c *Client) openShell(ctx context.Context) (*shell, error) {
+	s, err := c.createShell(ctx)
+	if code := faultCode(err); code != codeShellQuota && code != codeOperationQuota {
+		return s, err
+	}
+	if err := c.deleteShells(ctx); err != nil {
+		return nil, err
+	}
+	c.awaitDeletion(ctx)
+	return c.createShell(ctx)
+}
+
+// awaitDeletion waits, for a while, until the caller's shell is the only one: a
+// shell that is being deleted holds its place until it is gone.
+func (c *Client) awaitDeletion(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	select {
+	case c.shells <- struct{}{}:
+		<-c.shells
+	case <-ctx.Done():
+	}
+}
+
+func (c *Client) createShell(ctx context.Context) (*shell, error) {
+	body, err := c.send(ctx, "open a shell", message{
+		action:   nsTransfer + "/Create",
+		resource: resourceCmd,
+		options:  map[string]string{"WINRS_NOPROFILE": "TRUE", "WINRS_CODEPAGE": "65001"},
+		body:     shellBody{Idle: fmt.Sprintf("PT%.3fS", idleTime.Seconds()), Input: "stdin", Output: "stdout stderr"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open a shell: %w", err)
+	}
+	id := body.at("Shell", "ShellId").value()
+	for _, selector := range body.at("ResourceCreated", "ReferenceParameters", "SelectorSet").kids() {
+		if selector.attr("Name") == "ShellId" {
+			id = selector.value()
+		}
+	}
+	if id == "" {
+		return nil, errors.New("open a shell: the answer names none")
+	}
+	return &shell{id: id}, nil
+}
+
+func (n *node) kids() []*node {
+	if n == nil {
+		return nil
+	}
+	return n.children
+}
+
+// giveBack keeps a shell whose command has ended, unless it has served enough.
+func (c *Client) giveBack(s *shell) {
+	if s.used >= commandsPerShell {
+		c.discard(s)
+		return
+	}
+	c.mu.Lock()
+	c.idleShells = append(c.idleShells, s)
+	c.mu.Unlock()
+	<-c.shells
+}
+
+// discard deletes a shell, and with it the command that may still run in it,
+// beside whatever the caller does next. Close waits for it.
+func (c *Client) discard(s *shell) {
+	c.background.Add(1)
+	go func() {
+		defer c.background.Done()
+		defer func() { <-c.shells }()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		// The host removes the shell after idleTime if this does not reach it.
+		_ = c.deleteShell(ctx, s)
+	}()
+}
+
+func (c *Client) deleteShell(ctx context.Context, s *shell) error {
+	_, err := c.send(ctx, "delete a shell", message{action: nsTransfer + "/Delete", resource: resourceCmd, selectors: s.selector()})
+	if faultCode(err) == codeShellNotFound {
+		return nil
+	}
+	return err
+}
+
+func (c *Client) deleteShells(ctx context.Context) error {
+	var all error
+	for s := c.popShell(); s != nil; s = c.popShell() {
+		all = errors.Join(all, c.deleteShell(ctx, s))
+	}
+	return all
+}
+
+func (s *shell) selector() map[string]string { return map[string]string{"ShellId": s.id} }
+
+type commandLine struct {
+	XMLName xml.Name `xml:"rsp:CommandLine"`
+	ID      string   `xml:"CommandId,attr"`
+	Command string   `xml:"rsp:Command"`
+	Args    []string `xml:"rsp:Arguments"`
+}
+
+type sendBody struct {
+	XMLName xml.Name `xml:"rsp:Send"`
+	Stream  stream   `xml:"rsp:Stream"`
+}
+
+type stream struct {
+	Name    string `xml:"Name,attr"`
+	ID      string `xml:"CommandId,attr"`
+	End     string `xml:"End,attr,omitempty"`
+	Content string `xml:",chardata"`
+}
+
+type receiveBody struct {
+	XMLName xml.Name      `xml:"rsp:Receive"`
+	Stream  desiredStream `xml:"rsp:DesiredStream"`
+}
+
+type desiredStream struct {
+	ID    string `xml:"CommandId,attr"`
+	Names string `xml:",chardata"`
+}
+
+type signalBody struct {
+	XMLName xml.Name `xml:"rsp:Signal"`
+	ID      string   `xml:"CommandId,attr"`
+	Code    string   `xml:"rsp:Code"`
+}
+
+// start begins a command under an id of our choice, so that it can be ended
+// even if the answer is lost.
+func (c *Client) start(ctx context.Context, s *shell, id string, r Request) error {
+	m := message{
+		action:    nsShell + "/Command",
+		resource:  resourceCmd,
+		selectors: s.selector(),
+		options:   map[string]string{"WINRS_CONSOLEMODE_STDIN": "FALSE", "WINRS_SKIP_CMD_SHELL": "FALSE"},
+		body:      commandLine{ID: id, Command: r.Command, Args: r.Args},
+	}
+	if r.SkipCmdShell {
+		m.options["WINRS_SKIP_CMD_SHELL"] = "TRUE"
+	}
+	_, err := c.patiently(ctx, "start a command", m)
+	return err
+}
+
+// patiently sends a message again for as long as the host says that it is busy
+// and did not take it.
+func (c *Client) patiently(ctx context.Context, doing string, m message) (*node, error) {
+	for try := 1; ; try++ {
+		body, err := c.send(ctx, doing, m)
+		if faultCode(err) != codeBusy || try == busyTries {
+			return body, err
+		}
+		if err := pause(ctx, busyPause); err != nil {
+			return nil, fmt.Errorf("%s: %w", doing, err)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// signal ends a command; the host demands it after the last output, too.
+func (c *Client) signal(ctx context.Context, s *shell, id string) error {
+	_, err := c.send(ctx, "end a command", message{
+		action: nsShell + "/Signal", resource: resourceCmd, selectors: s.selector(),
+		body: signalBody{ID: id, Code: nsShell + "/signal/terminate"},
+	})
+	return err
+}
+
+// receive asks once for output. It says whether the command has ended.
+func (c *Client) receive(ctx context.Context, s *shell, id string, timeout time.Duration, out *output) (bool, error) {
+	body, err := c.send(ctx, "receive output", message{
+		action: nsShell + "/Receive", resource: resourceCmd, selectors: s.selector(), timeout: timeout,
+		body: receiveBody{Stream: desiredStream{ID: id, Names: "stdout stderr"}},
+	})
+	if code := faultCode(err); code == codeOperationTimeout || code == codeBusy {
+		if code == codeBusy {
+			err = pause(ctx, busyPause)
+		} else {
+			err = nil
+		}
+		return false, err
+	}
+	if err != nil {
+		return false, err
+	}
+	return out.take(body.child("ReceiveResponse"), id)
+}
+
+// take keeps the streams of an answer that belong to a command.
+func (o *output) take(answer *node, id string) (bool, error) {
+	done := false
+	for _, part := range answer.kids() {
+		if given := part.attr("CommandId"); given != "" && !strings.EqualFold(given, id) {
+			continue
+		}
+		switch part.name {
+		case "Stream":
+			data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(part.text), ""))
+			if err != nil {
+				return false, fmt.Errorf("output of the command: %w", err)
+			}
+			o.write(part.attr("Name"), data)
+		case "CommandState":
+			if !strings.HasSuffix(part.attr("State"), "/CommandState/Done") {
+				continue
+			}
+			if err := o.exit(part.child("ExitCode").value()); err != nil {
+				return false, err
+			}
+			done = true
+		}
+	}
+	return done, nil
+}
+
+// lostShell are the codes that say: this shell is of no more use, and the
+// command was not taken.
+func lostShell(err error) bool {
+	return slices.Contains([]uint32{codeShellNotFound, codeShellQuota, codeOperationQuota}, faultCode(err))
+}
