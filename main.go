@@ -24,60 +24,75 @@ import (
 )
 
 func main() {
-	var (
-		metricsAddress, probeAddress, namespace string
-		leaderElection                          bool
-		options                                 controllers.Options
-	)
-	flag.StringVar(&metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, such as :8443, over HTTPS and with authentication; 0 turns it off.")
-	flag.StringVar(&probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
-	flag.BoolVar(&leaderElection, "leader-elect", true, "Act only while holding the Lease isthmus in the operator's namespace.")
-	flag.StringVar(&namespace, "namespace", environment("POD_NAMESPACE", "isthmus-system"), "Namespace of the operator's own objects: its Lease and its epoch.")
-	flag.Func("allow-addresses", "Comma-separated CIDRs in which Hosts may be although they are loopback or link-local, such as 127.0.0.0/8. Metadata and API addresses stay refused unless named.", func(value string) error {
-		for part := range strings.SplitSeq(value, ",") {
-			prefix, err := netip.ParsePrefix(strings.TrimSpace(part))
-			if err != nil {
-				return err
-			}
-			options.AllowedAddresses = append(options.AllowedAddresses, prefix)
-		}
-		return nil
-	})
-	flag.IntVar(&options.Workers, "workers", 8, "Objects of one kind that are reconciled at the same time.")
-	logging := zap.Options{}
-	logging.BindFlags(flag.CommandLine)
-	flag.Parse()
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
+	settings := parseFlags()
 	log := ctrl.Log.WithName("isthmus")
+	config := ctrl.GetConfigOrDie()
+	// The API server's own priority and fairness is the limit; a second one here only adds waiting.
+	config.QPS = -1
+	ctx := ctrl.SetupSignalHandler()
 
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 
 	graceful := 10 * time.Second
-	manager, err := ctrl.NewManager(ctrl.GetConfigOrDie(), ctrl.Options{
+	options := ctrl.Options{
 		Scheme: scheme,
 		Metrics: metricsserver.Options{
-			BindAddress:    metricsAddress,
+			BindAddress:    settings.metricsAddress,
 			SecureServing:  true,
 			FilterProvider: filters.WithAuthenticationAndAuthorization,
 		},
-		HealthProbeBindAddress:        probeAddress,
-		LeaderElection:                leaderElection,
-		LeaderElectionID:              "isthmus",
-		LeaderElectionNamespace:       namespace,
+		HealthProbeBindAddress:        settings.probeAddress,
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       &graceful,
 		Cache:                         controllers.CacheOptions(),
 		Client:                        controllers.ClientOptions(),
-	})
+	}
+	if settings.leaderElection {
+		lock, err := controllers.NewLock(config, settings.Namespace)
+		exitOn(err, "make the lock of the election")
+		settings.Identity = lock.Identity()
+		options.LeaderElection, options.LeaderElectionResourceLockInterface = true, lock
+	}
+	manager, err := ctrl.NewManager(config, options)
 	exitOn(err, "create the manager")
-	options.Namespace = namespace
-	exitOn(controllers.Setup(manager, options), "set up the controllers")
+	exitOn(controllers.Setup(ctx, manager, settings.Options), "set up the controllers")
 	exitOn(manager.AddHealthzCheck("healthz", healthz.Ping), "add the health check")
 	exitOn(manager.AddReadyzCheck("readyz", healthz.Ping), "add the readiness check")
-	log.Info("starting", "namespace", namespace, "leaderElection", leaderElection)
-	exitOn(manager.Start(ctrl.SetupSignalHandler()), "run")
+	log.Info("starting", "namespace", settings.Namespace, "leaderElection", settings.leaderElection)
+	exitOn(manager.Start(ctx), "run")
+}
+
+// settings are what the flags say.
+type settings struct {
+	controllers.Options
+	metricsAddress, probeAddress string
+	leaderElection               bool
+}
+
+func parseFlags() settings {
+	var s settings
+	flag.StringVar(&s.metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, such as :8443, over HTTPS and with authentication; 0 turns it off.")
+	flag.StringVar(&s.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
+	flag.BoolVar(&s.leaderElection, "leader-elect", true, "Act only while holding the Lease isthmus in the operator's namespace.")
+	flag.StringVar(&s.Namespace, "namespace", environment("POD_NAMESPACE", "isthmus-system"), "Namespace of the operator's own Lease.")
+	flag.IntVar(&s.Workers, "workers", 8, "HybridApplications that are worked on at the same time.")
+	flag.Func("allow-addresses", "Comma-separated CIDRs in which Hosts may be although they are loopback, link-local or metadata addresses, such as 127.0.0.0/8.", func(value string) error {
+		for part := range strings.SplitSeq(value, ",") {
+			prefix, err := netip.ParsePrefix(strings.TrimSpace(part))
+			if err != nil {
+				return err
+			}
+			s.AllowedAddresses = append(s.AllowedAddresses, prefix)
+		}
+		return nil
+	})
+	logging := zap.Options{}
+	logging.BindFlags(flag.CommandLine)
+	flag.Parse()
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
+	return s
 }
 
 func environment(name, otherwise string) string {

@@ -82,7 +82,7 @@ func (c *connection) closeIf(now bool) {
 }
 
 // connect makes a connection, within the dial budget.
-func (p *look) connect(ctx context.Context) (*connection, error) {
+func (p *look) connect() (*connection, error) {
 	fleet := p.link.fleet
 	var made machine.Machine
 	err := fleet.dials.run(p.dialing, func() (err error) {

@@ -218,7 +218,7 @@ func (p *look) run(ctx context.Context) finding {
 func (p *look) ask(ctx context.Context) (found finding) {
 	fresh := p.conn == nil
 	if fresh {
-		if p.conn, found.err = p.connect(ctx); found.err != nil {
+		if p.conn, found.err = p.connect(); found.err != nil {
 			return found
 		}
 	}

@@ -232,7 +232,7 @@ func TestRejections(t *testing.T) {
 		"whole components":   {workload(`spec: {args: ["${components.map(c, c)[0]}"]}`), v1alpha1.ReasonInvalidExpression, []string{"followed by the name"}, 3},
 		"unknown in manifest": {workload(`spec: {replica: 1}`), v1alpha1.ReasonInvalidManifest,
 			[]string{`component "a", manifest.spec.replica: Workload has no such field; did you mean "replicas"?`}, 0},
-		"unknown in external": {`components: [{name: a, external: {hostRef: {nmae: h}}}]`, v1alpha1.ReasonInvalidManifest, []string{`component "a", external.hostRef.nmae`, `did you mean "name"?`}, 0},
+		"unknown in external": {`components: [{name: a, external: {hostRef: {namee: h}}}]`, v1alpha1.ReasonInvalidManifest, []string{`component "a", external.hostRef.namee`, `did you mean "name"?`}, 0},
 		"type of literal":     {workload(`spec: {replicas: "three"}`), v1alpha1.ReasonInvalidManifest, []string{"it is a string, and the field takes integer"}, 0},
 		"reserved label":      {workload(`metadata: {labels: {isthmus.dev/x: "1"}}`), v1alpha1.ReasonInvalidManifest, []string{`manifest.metadata.labels["isthmus.dev/x"]`, "reserved"}, 0},
 		"reserved in template": {workload(`spec: {template: {metadata: {annotations: {isthmus.dev/x: "1"}}}}`), v1alpha1.ReasonInvalidManifest,

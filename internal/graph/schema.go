@@ -133,10 +133,10 @@ func (c *celTypes) Field(typeName, field string) (*cel.Type, bool) {
 }
 
 // declare makes a component known under its name. A nil schema takes any field.
-func (c *celTypes) declare(component string, s *spec.Schema) *cel.Type {
+func (c *celTypes) declare(component string, s *spec.Schema) {
 	name := componentsType + component
 	c.schemas[name] = s
-	return c.typed(name, s)
+	c.typed(name, s)
 }
 
 // typed maps a schema to the type that its JSON has in CEL. Times and

@@ -118,7 +118,7 @@ func Contains(live, desired any) bool {
 	}
 }
 
-// Latest, as the version that a read must not be before, asks the API server itself.
+// Latest as the version that a read must not be before, asks the API server itself.
 const Latest = "latest"
 
 // isOlder tells whether a resourceVersion is before another. What cannot be

@@ -58,5 +58,6 @@ func (s *script) use(names ...string) {
 
 // line appends a line; its arguments are words of the script's own, or quoted.
 func (s *script) line(format string, arguments ...any) {
-	fmt.Fprintf(s, format+"\n", arguments...)
+	// A strings.Builder never fails.
+	_, _ = fmt.Fprintf(s, format+"\n", arguments...)
 }

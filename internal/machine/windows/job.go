@@ -143,7 +143,7 @@ func (w *work) carryOut(ctx context.Context, state machine.JobState) (machine.Jo
 	exit := exitFile{Step: step}
 	if err != nil {
 		// Only the job's own time makes an end of a request that broke off.
-		late := context.Cause(timed) == errJobTime
+		late := errors.Is(context.Cause(timed), errJobTime)
 		var stale *machine.StaleLeaderError
 		if errors.As(err, &stale) || broken(err) && !late {
 			return state, err

@@ -37,11 +37,11 @@ func checkPath(path string) error {
 	case len(path) > maxPath:
 		return fmt.Errorf("path %q is longer than %d bytes", path, maxPath)
 	case !absolute.MatchString(path):
-		return fmt.Errorf(`path %q does not begin with a drive, as in C:\`, path)
+		return fmt.Errorf(`path %q does not begin with a drive and a backslash`, path)
 	case !utf8.ValidString(path) || strings.ContainsFunc(path, control):
 		return fmt.Errorf("path %q holds control characters", path)
 	case strings.ContainsAny(path[2:], `"%!*?<>|/:`):
-		return fmt.Errorf(`path %q holds one of " %% ! * ? < > | / :`, path)
+		return fmt.Errorf(`path %q holds one of the characters "%%!*?<>|/: that a Windows path cannot have here`, path)
 	}
 	for part := range strings.SplitSeq(path[3:], `\`) {
 		if part == "" || strings.HasSuffix(part, ".") || strings.HasSuffix(part, " ") {

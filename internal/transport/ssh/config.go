@@ -7,11 +7,11 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
-// Request and Result are those of the package transport.
-type (
-	Request = transport.Request
-	Result  = transport.Result
-)
+// Request is that of the package transport.
+type Request = transport.Request
+
+// Result is that of the package transport.
+type Result = transport.Result
 
 // Config says how a host is reached, who it must be, and who we are.
 type Config struct {

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"log"
@@ -322,12 +321,6 @@ func fault(code uint32, subcode, text string) (int, string) {
 			`<f:WSManFault xmlns:f="http://schemas.microsoft.com/wbem/wsman/1/wsmanfault" Code="%d" Machine="127.0.0.1"><f:Message>`+
 			`<f:ProviderFault provider="Shell cmd plugin" path="%%systemroot%%\system32\winrscmd.dll">%s </f:ProviderFault></f:Message></f:WSManFault>`+
 			`</s:Detail></s:Fault>`, subcode, text, code, text))
-}
-
-func escape(text string) string {
-	var out strings.Builder
-	xml.EscapeText(&out, []byte(text))
-	return out.String()
 }
 
 func createdShell(id string) (int, string) {

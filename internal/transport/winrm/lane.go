@@ -208,7 +208,7 @@ func (l *lane) exchange(ctx context.Context, url, authorization string, body []b
 }
 
 func (l *lane) roundTrip(url, authorization string, body []byte) (*httpReply, error) {
-	request, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, bytes.NewReader(body)) // the caller bounds it by closing the connection
 	if err != nil {
 		return nil, err
 	}
