@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -29,21 +28,9 @@ import (
 // reporter is who events come from.
 const reporter = "isthmus"
 
-// Options of the operator.
-type Options struct {
-	// Namespace of the operator's own Lease.
-	Namespace string
-	// Identity of this process in the election; empty: it runs without one.
-	Identity string
-	// AllowedAddresses are ranges in which Hosts may be although they are special.
-	AllowedAddresses []netip.Prefix
-	// Workers is how many objects of a kind are reconciled at once.
-	Workers int
-}
-
-// CacheOptions keep what no controller reads out of memory: managed fields, and
+// cacheOptions keep what no controller reads out of memory: managed fields, and
 // the Services and EndpointSlices that are not ours.
-func CacheOptions() cache.Options {
+func cacheOptions() cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})}
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
@@ -61,8 +48,8 @@ func metadata(kind schema.GroupVersionKind) client.Object {
 	return object
 }
 
-// ClientOptions have Secrets read live: the operator may get one, not list them.
-func ClientOptions() client.Options {
+// clientOptions have Secrets read live: the operator may get one, not list them.
+func clientOptions() client.Options {
 	return client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}}
 }
 

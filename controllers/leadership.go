@@ -16,12 +16,12 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/leader"
 )
 
-// LeaseName is the Lease of the election, in the operator's namespace.
-const LeaseName = "isthmus"
+// leaseName is the Lease of the election, in the operator's namespace.
+const leaseName = "isthmus"
 
-// NewLock makes the lock of the election. Its identity is this process's own,
+// newLock makes the lock of the election. Its identity is this process's own,
 // so that an epoch can be drawn for this leadership and no other.
-func NewLock(config *rest.Config, namespace string) (resourcelock.Interface, error) {
+func newLock(config *rest.Config, namespace string) (resourcelock.Interface, error) {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("name this process: %w", err)
@@ -34,13 +34,13 @@ func NewLock(config *rest.Config, namespace string) (resourcelock.Interface, err
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the lock: %w", err)
 	}
-	return resourcelock.New(resourcelock.LeasesResourceLock, namespace, LeaseName, core, coordination,
+	return resourcelock.New(resourcelock.LeasesResourceLock, namespace, leaseName, core, coordination,
 		resourcelock.ResourceLockConfig{Identity: hostname + "_" + string(uuid.NewUUID())})
 }
 
 // epoch draws this leadership's epoch.
 func epoch(live client.Client, options Options) func(ctx context.Context) (int64, error) {
 	return func(ctx context.Context) (int64, error) {
-		return leader.Epoch(ctx, live, types.NamespacedName{Namespace: options.Namespace, Name: LeaseName}, options.Identity)
+		return leader.Epoch(ctx, live, types.NamespacedName{Namespace: options.Namespace, Name: leaseName}, options.identity)
 	}
 }

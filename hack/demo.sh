@@ -8,9 +8,6 @@ command -v go >/dev/null || { echo "make demo needs Go $(sed -n 's/^go //p' go.m
 [ "$(id -u)" = 0 ] || { echo "make demo needs root: it makes a bridge and boots machines on it" >&2; exit 1; }
 [ -e /etc/debian_version ] || { echo "make demo needs Debian or one of its children: it installs what it needs with apt-get" >&2; exit 1; }
 
-program=$(mktemp -d)/demo
-trap 'rm -rf "$(dirname "$program")"' EXIT
-go build -o "$program" ./test/demo
-# The demo answers Ctrl-C itself and tidies up; the shell only waits for it.
-trap : INT TERM
-"$program" "$@"
+go build -o bin/demo ./test/demo
+# In place of this shell: Ctrl-C and TERM reach the demo, which tidies up.
+exec bin/demo "$@"

@@ -63,7 +63,9 @@ func (o *Operator) Start(context.Context) error {
 	o.starts++
 	running, err := process.Start(o.bed.janitor, o.bed.dir, fmt.Sprintf("operator-%d", o.starts),
 		[]string{"KUBECONFIG=" + o.kubeconfig},
-		o.program, "--health-probe-bind-address=0", "--metrics-bind-address=0", "--namespace=isthmus-system")
+		o.program, "--health-probe-bind-address=0", "--metrics-bind-address=0", "--namespace=isthmus-system",
+		// A killed leader's Lease has to run out; the story waits for it three times.
+		"--leader-elect-lease-duration=6s")
 	if err != nil {
 		return fmt.Errorf("start the operator: %w", err)
 	}

@@ -225,7 +225,7 @@ func TestKilledOwner(t *testing.T) {
 func TestOwner(t *testing.T) {
 	dir := os.Getenv("CONTROLPLANE_OWNER")
 	if dir == "" {
-		t.Skip("started by TestKilledOwner only")
+		return // a helper process, and nothing when TestKilledOwner does not start it
 	}
 	j, err := janitor.New(dir)
 	if err != nil {

@@ -100,7 +100,7 @@ func lock(t *testing.T, m *linuxhost.Machine) string {
 func TestOwner(t *testing.T) {
 	dir := os.Getenv("LINUXHOST_OWNER")
 	if dir == "" {
-		t.Skip("started by TestKilledOwner only")
+		return // a helper process, and nothing when TestKilledOwner does not start it
 	}
 	ctx := context.Background()
 	j, err := janitor.New(dir)

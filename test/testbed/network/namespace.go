@@ -78,22 +78,35 @@ func (ns *Namespace) Command(ctx context.Context, argv ...string) *exec.Cmd {
 func (ns *Namespace) Do(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		// The thread is never unlocked, and so ends with this goroutine instead of
-		// carrying the namespace to another one.
 		runtime.LockOSThread()
-		result <- ns.enter(f)
+		back, err := ns.enter(f)
+		// A thread that could not be brought back ends with this goroutine instead
+		// of carrying the namespace to another one.
+		if back {
+			runtime.UnlockOSThread()
+		}
+		result <- err
 	}()
 	return <-result
 }
 
-func (ns *Namespace) enter(f func() error) error {
+// enter calls f in the namespace and comes back. Coming back matters: the first
+// thread of a process never ends, and a process whose first thread is in the
+// namespace counts as one of those that are ended with it.
+func (ns *Namespace) enter(f func() error) (back bool, err error) {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return true, fmt.Errorf("remember the network namespace: %w", err)
+	}
+	defer home.Close() //nolint:errcheck // only read
 	file, err := os.Open(filepath.Join(namespaceDir, ns.name))
 	if err != nil {
-		return fmt.Errorf("enter network namespace: %w", err)
+		return true, fmt.Errorf("enter network namespace: %w", err)
 	}
 	defer file.Close() //nolint:errcheck // only read
 	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace %s: %w", ns.name, err)
+		return true, fmt.Errorf("enter network namespace %s: %w", ns.name, err)
 	}
-	return f()
+	err = f()
+	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
 }

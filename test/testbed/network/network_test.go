@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -315,4 +316,40 @@ func tryEcho(conn net.Conn, within time.Duration) error {
 	}
 	_, err := io.ReadFull(conn, make([]byte, 1))
 	return err
+}
+
+// TestDoBringsItsThreadBack: a thread that stays in a namespace, above all the
+// first of the process, would be ended with the namespace.
+func TestDoBringsItsThreadBack(t *testing.T) {
+	j := needRoot(t)
+	n, err := New(t.Context(), j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := n.Namespace(t.Context(), "visited")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			if err := ns.Do(func() error { return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads: %v", err)
+	}
+	for _, thread := range threads {
+		if where, err := os.Readlink(thread); err == nil && where != home {
+			t.Errorf("%s is %s, want %s", thread, where, home)
+		}
+	}
 }
