@@ -1,0 +1,22 @@
+// Package wsman is the protocol of a Windows host's remote management service:
+// WS-Management (DSP0226, DSP0227) with Microsoft's extensions (MS-WSMV) over HTTP.
+//
+// It owns the HTTP side (Basic and NTLM authentication, limits, faults), the shells
+// of text-based remote commands, and the transfer and enumeration of CIM objects.
+// What a command does and what objects there are comes from outside, through the
+// interfaces Programs and Repository.
+//
+// It promises the envelopes, fault codes and HTTP status codes of Windows as far as
+// they are written down in the specifications or known from recorded exchanges. What
+// differs from Windows, as far as known:
+//
+//   - Negotiate takes NTLM messages as they are, as Windows does, but not wrapped in
+//     SPNEGO; there is no Kerberos, CredSSP or client certificate.
+//   - The texts of faults are those of Windows in English for the common ones only.
+//   - A second command in a shell whose command still runs is refused with the code
+//     170 (ERROR_BUSY); the code of Windows is not documented.
+//   - Shells do not end by their idle timeout.
+//
+// It must never be reachable from outside of the test bed, and must never accept a
+// request whose credentials it has not verified.
+package wsman
