@@ -20,7 +20,7 @@ type folder string
 func (f folder) Path(windows string) (string, error) {
 	rest, ok := strings.CutPrefix(windows, `C:\`)
 	if !ok {
-		return "", errors.New("not a path on drive C:")
+		return "", errors.New("not a path on the drive C")
 	}
 	return filepath.Join(string(f), strings.ReplaceAll(rest, `\`, "/")), nil
 }
@@ -88,7 +88,7 @@ func TestHash(t *testing.T) {
 	}
 	out, _, code := run(t, &Shell{Drive: folder(root)}, "# isthmus:hash v1\r\n", "{\"path\":\"C:\\\\a\"}\r\n{\"path\":\"C:\\\\b\"}\n{\"path\":\"D:\\\\c\"}\n")
 	want := `{"path":"C:\\a","exists":true,"sha256":"` + sum("abc") + `","size":3}` + "\r\n" +
-		`{"path":"C:\\b","exists":false}` + "\r\n" + `{"path":"D:\\c","error":"not a path on drive C:"}` + "\r\n"
+		`{"path":"C:\\b","exists":false}` + "\r\n" + `{"path":"D:\\c","error":"not a path on the drive C"}` + "\r\n"
 	if code != 0 || out != want {
 		t.Errorf("%d %s, want %s", code, out, want)
 	}

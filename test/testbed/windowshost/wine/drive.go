@@ -9,7 +9,7 @@ import (
 )
 
 // ErrPath is a path that is not one of a file on the C: drive.
-var ErrPath = errors.New("not a path on drive C:")
+var ErrPath = errors.New("not a path on the drive C")
 
 // Path is the Linux path of a file on the C: drive. Names are compared without
 // regard to case, as Windows does; of what does not exist yet the last elements

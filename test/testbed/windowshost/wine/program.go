@@ -80,7 +80,7 @@ func (m *Machine) Run(c Command) (*Program, error) {
 	return p, nil
 }
 
-// Stdin, Stdout and Stderr are the command's streams.
+// Stdin is what the command reads.
 func (p *Program) Stdin() io.WriteCloser { return p.stdin }
 
 // Stdout ends when the last process that has it ends.
