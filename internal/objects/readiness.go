@@ -32,6 +32,9 @@ func ReadinessOf(object *unstructured.Unstructured) (Readiness, string) {
 	if message, unknown := saysUnknown(object); unknown {
 		return Unknown, message
 	}
+	if !HasSeenSpec(object) && object.GetDeletionTimestamp() == nil {
+		return InProgress, "its controller has not looked at it yet"
+	}
 	result, err := status.Compute(object)
 	if err != nil {
 		return InProgress, fmt.Sprintf("its status cannot be read: %s", err)

@@ -123,6 +123,12 @@ func (n *Network) Prefix() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 213, n.number, 0}), 24)
 }
 
+// PodPrefix is a subnet for the Pods of the n-th node (from 0) of this network,
+// which no other network gives out.
+func (n *Network) PodPrefix(node byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 214 + node, n.number, 0}), 24)
+}
+
 // Next gives out an address that was not given out before. After 253 of them it
 // returns the zero Addr.
 func (n *Network) Next() netip.Addr {

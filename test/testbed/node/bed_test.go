@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,12 +74,12 @@ func newBed(t *testing.T) *bed {
 	return &bed{janitor: j, network: n, plane: plane, client: client, dir: dir}
 }
 
-func (b *bed) start(t *testing.T, name, cidr string) *node.Node {
+func (b *bed) start(t *testing.T, name string, number byte) *node.Node {
 	t.Helper()
 	begin := time.Now()
 	n, err := node.Start(t.Context(), node.Options{
 		ControlPlane: b.plane, Network: b.network, Janitor: b.janitor, Dir: b.dir, Progress: os.Stderr,
-		Name: name, PodCIDR: netip.MustParsePrefix(cidr),
+		Name: name, PodCIDR: b.network.PodPrefix(number),
 	})
 	if err != nil {
 		t.Fatal(err)

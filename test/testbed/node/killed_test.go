@@ -61,7 +61,7 @@ func TestOwner(t *testing.T) {
 		return // a helper process, and nothing when TestKilledOwner does not start it
 	}
 	b := newBed(t)
-	b.start(t, "orphan", "10.244.5.0/24")
+	b.start(t, "orphan", 5)
 	b.pod(t, "stubborn", "orphan", `trap "" TERM; while :; do sleep 1; done`)
 	fmt.Printf("\nowns %s %s\n", b.network.ID(), b.dir)
 	select {}

@@ -16,8 +16,8 @@ const web = `mkdir /www && hostname >/www/index.html && echo serving && exec htt
 
 func TestNodesRunRealPods(t *testing.T) {
 	b := newBed(t)
-	b.start(t, "alpha", "10.244.1.0/24")
-	b.start(t, "beta", "10.244.2.0/24")
+	b.start(t, "alpha", 1)
+	b.start(t, "beta", 2)
 	server := b.pod(t, "server", "alpha", web)
 	b.pod(t, "near", "alpha", "exec sleep 3600")
 	b.pod(t, "far", "beta", "exec sleep 3600")
@@ -51,7 +51,7 @@ func TestNodesRunRealPods(t *testing.T) {
 
 func TestANodeComesBackAfterAReboot(t *testing.T) {
 	b := newBed(t)
-	n := b.start(t, "gamma", "10.244.3.0/24")
+	n := b.start(t, "gamma", 3)
 	before := b.pod(t, "server", "gamma", web)
 	if err := n.Machine().Reboot(t.Context()); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestANodeComesBackAfterAReboot(t *testing.T) {
 
 func TestANodeLeavesAndJoinsAgain(t *testing.T) {
 	b := newBed(t)
-	n := b.start(t, "delta", "10.244.4.0/24")
+	n := b.start(t, "delta", 4)
 	if err := n.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestANodeLeavesAndJoinsAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if object.Spec.PodCIDR != "10.244.4.0/24" {
+	if object.Spec.PodCIDR != b.network.PodPrefix(4).String() {
 		t.Errorf("the Pod subnet is %q", object.Spec.PodCIDR)
 	}
 	b.pod(t, "after", "delta", "exec sleep 3600")

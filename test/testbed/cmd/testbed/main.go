@@ -12,7 +12,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -101,7 +100,7 @@ func (b *bed) startNode(ctx context.Context) error {
 	}
 	_, err := node.Start(ctx, node.Options{
 		Name: "node-1", ControlPlane: b.plane, Network: b.network, Janitor: b.janitor,
-		Dir: b.dir, Progress: os.Stderr, PodCIDR: netip.MustParsePrefix("10.214.2.0/24"),
+		Dir: b.dir, Progress: os.Stderr, PodCIDR: b.network.PodPrefix(0),
 	})
 	if err != nil {
 		return err
