@@ -24,7 +24,7 @@ const (
 	ReasonNotHealthy = "NotHealthy"
 	// ReasonHealthy: readiness probes and the service manager say that it works.
 	ReasonHealthy = "Healthy"
-	// ReasonFailed: the last attempt to change the host failed; the message says at which step.
+	// ReasonFailed: several attempts to change the host failed in a row, and more follow; the message says at which step.
 	ReasonFailed = "Failed"
 	// ReasonInSync: what is there is what is declared.
 	ReasonInSync = "InSync"

@@ -38,8 +38,6 @@ const (
 	ReasonInUse = "InUse"
 	// ReasonFenced: the host has obeyed a newer leader of this operator.
 	ReasonFenced = "Fenced"
-	// ReasonUnused: nothing uses the host and no probe was made yet.
-	ReasonUnused = "Unused"
 )
 
 // OperatingSystem of a host.
@@ -56,6 +54,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="has(self.ssh) != has(self.winrm)",message="set exactly one of spec.ssh and spec.winrm"
 // +kubebuilder:validation:XValidation:rule="!has(self.winrm) || self.os == 'Windows'",message="spec.winrm needs spec.os: Windows"
 // +kubebuilder:validation:XValidation:rule="!has(self.ssh) || self.os == 'Linux'",message="spec.ssh needs spec.os: Linux; reach Windows by spec.winrm"
+// +kubebuilder:validation:XValidation:rule="!has(self.stateDirectory) || self.stateDirectory.startsWith('/') == (self.os == 'Linux')",message="spec.stateDirectory must be a path of spec.os: /var/lib/isthmus on Linux, C:\\ProgramData\\isthmus on Windows"
 type HostSpec struct {
 	// Address is a DNS name or IP address. Loopback, link-local and metadata
 	// addresses are refused unless the operator was started to allow them.

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/condition"
 	"github.com/isthmus-dev/isthmus/internal/fleet/fleettest"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 )
@@ -144,6 +145,13 @@ var _ = Describe("Keeping a service as declared", func() {
 		execution = w.find(ctx).Status.Execution
 		Expect(execution.Attempt).To(BeEquivalentTo(2))
 		Expect(execution.RetryAt.Sub(execution.StartedAt.Time)).To(BeNumerically("~", 20*time.Second, 3*time.Second))
+		Expect(w.reason(ctx, v1alpha1.ReadyCondition)).To(Equal("Unknown/ProgressingWithRetry"))
+
+		By("saying so when it does not pass")
+		w.clock.forward(30 * time.Second)
+		w.untilReason(ctx, "False/Failed")
+		Expect(w.message(ctx, v1alpha1.ReadyCondition)).To(ContainSubstring("no such user"))
+		Expect(condition.IsTrue(w.find(ctx).Status.Conditions, v1alpha1.StalledCondition)).To(BeFalse(), "it is tried again")
 
 		w.host.FailStart(ledgerUnit, "")
 		w.setContent(ctx, "port=2\n")

@@ -248,6 +248,8 @@ func (p *pass) connection() next {
 		p.awaitConnection()
 	case fleet.Unreachable:
 		p.unreachable(v1alpha1.ReasonHostUnreachable, fmt.Sprintf("Host %s does not answer, and nothing is changed until it does: %s", p.hostKey, host.Message))
+	case fleet.Suspended:
+		p.unreachable(v1alpha1.ReasonHostNotReady, fmt.Sprintf("Host %s is suspended (its spec.suspend is set): nothing is looked at or changed", p.hostKey))
 	default:
 		p.unreachable(v1alpha1.ReasonHostNotReady, fmt.Sprintf("Host %s cannot be used (%s): %s", p.hostKey, host.State, host.Message))
 	}

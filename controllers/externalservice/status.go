@@ -55,6 +55,9 @@ func (p *pass) overlay() verdict {
 	if v.kind == progressing && v.reason == v1alpha1.ReasonWaiting && failing {
 		return verdict{kind: unready, reason: v1alpha1.ReasonNotHealthy, message: timeless(p.health.message)}
 	}
+	if v.kind == progressing && v.reason != v1alpha1.ReasonDeleting && p.keepsFailing() {
+		return p.failed(v.message)
+	}
 	if v.kind != ready {
 		return v
 	}
@@ -69,6 +72,32 @@ func (p *pass) overlay() verdict {
 		return verdict{kind: progressing, reason: v1alpha1.ReasonWaiting, message: p.health.message}
 	}
 	return v
+}
+
+// patience is how many attempts at one thing may fail before Ready becomes
+// False. They go on after that, ever less often.
+const patience = 3
+
+// keepsFailing tells whether a job has failed that often, and was not repeated with success since.
+func (p *pass) keepsFailing() bool {
+	execution := p.object.Status.Execution
+	if execution == nil {
+		return false
+	}
+	failed := execution.Attempt
+	if !ended(execution.State) {
+		failed--
+	}
+	return failed >= patience
+}
+
+// failed keeps what the last failure was while the next attempt is under way.
+func (p *pass) failed(message string) verdict {
+	before := condition.Get(p.object.Status.Conditions, v1alpha1.ReadyCondition)
+	if before != nil && before.Reason == v1alpha1.ReasonFailed && !ended(p.object.Status.Execution.State) {
+		message = before.Message
+	}
+	return verdict{kind: unready, reason: v1alpha1.ReasonFailed, message: message}
 }
 
 // awaitHealth: a probe that has no results yet, as after a restart of the
@@ -129,9 +158,10 @@ func (p *pass) unreachable(reason, message string) {
 	list := &p.object.Status.Conditions
 	message = timeless(message)
 	before := condition.Get(*list, v1alpha1.HostReachableCondition)
-	if before != nil && before.Reason == reason {
+	switch {
+	case before != nil && before.Reason == reason && reason == v1alpha1.ReasonHostUnreachable:
 		message = before.Message // the next attempt fails in other words; that is no news
-	} else {
+	case before == nil || before.Reason != reason || before.Message != message:
 		p.happen(corev1.EventTypeWarning, reason, "Observe", message)
 	}
 	condition.Set(list, p.object.Generation, v1alpha1.HostReachableCondition, reachable, reason, message)
@@ -178,7 +208,7 @@ func (p *pass) noteDrift(s situation, decision action) {
 func (p *pass) drifted(changes []service.Change) {
 	status := &p.object.Status
 	if len(status.Drift) == 0 {
-		p.happen(corev1.EventTypeWarning, v1alpha1.ReasonDriftDetected, "Observe", "somebody changed on the host: "+strings.Join(changesOf(changes), "; "))
+		p.happen(corev1.EventTypeWarning, v1alpha1.ReasonDriftDetected, "Observe", "what is on the host is no longer as declared: "+strings.Join(changesOf(changes), "; "))
 	}
 	status.Drift = differencesOf(changes)
 	condition.Set(&status.Conditions, p.object.Generation, v1alpha1.DriftedCondition, metav1.ConditionTrue, v1alpha1.ReasonDriftDetected, listed(changes))

@@ -106,8 +106,15 @@ func (p *pass) summarize() {
 	case len(p.pruning) > 0:
 		condition.Progressing(p.conditions(), generation, v1alpha1.ReasonPruning, "removing "+strings.Join(p.pruning, ", "))
 	default:
-		condition.Ready(p.conditions(), generation, v1alpha1.ReasonSucceeded, fmt.Sprintf("%d components are ready", len(p.graph.Nodes)))
+		condition.Ready(p.conditions(), generation, v1alpha1.ReasonSucceeded, allReady(len(p.graph.Nodes)))
 	}
+}
+
+func allReady(components int) string {
+	if components == 1 {
+		return "1 component is ready"
+	}
+	return fmt.Sprintf("%d components are ready", components)
 }
 
 // reasonFor a refusal.

@@ -68,5 +68,5 @@ func checkSummary(conditions []metav1.Condition) []error {
 	return broken
 }
 
-// passing are the reasons for which an object is not ready and nobody has to act.
-var passing = []string{v1alpha1.ReasonNotHealthy, v1alpha1.ReasonUnreachable}
+// passing are the reasons for which an object is not ready and may become so without a change of its spec.
+var passing = []string{v1alpha1.ReasonNotHealthy, v1alpha1.ReasonUnreachable, v1alpha1.ReasonFailed}

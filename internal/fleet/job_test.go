@@ -178,6 +178,21 @@ func TestAStaleLeaderDoesNothingMore(t *testing.T) {
 	assert.Empty(t, h.host.Journal())
 }
 
+// TestAHostThatRefusesAJobIsStillThere: its state directory cannot be written, say.
+func TestAHostThatRefusesAJobIsStillThere(t *testing.T) {
+	h := working(t)
+	h.host.RefuseJobs("mkdir: cannot create directory '/var/lib/isthmus': Permission denied")
+	h.Submit(hostKey, orders, restart("a-1"))
+	h.Submit(hostKey, orders, restart("a-2"))
+	h.eventually("refused", func() bool { return h.View(hostKey, orders).JobErrors["a-1"] != "" })
+	h.eventually("the next job is begun", func() bool { return h.receipt("a-2") == machine.JobSucceeded })
+	assert.Equal(t, "start job a-1: mkdir: cannot create directory '/var/lib/isthmus': Permission denied; nothing was done",
+		h.View(hostKey, orders).JobErrors["a-1"])
+	assert.True(t, h.state(fleet.Connected)())
+	assert.Equal(t, 1, h.host.Sessions())
+	assert.Equal(t, []string{"put /tmp/a-2"}, h.host.Journal())
+}
+
 func TestJobsDecidedBeforeContactWasLostAreHandedBack(t *testing.T) {
 	h := working(t)
 	release := h.host.BlockStart()

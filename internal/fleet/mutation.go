@@ -189,7 +189,7 @@ func (l *link) handedOver(conn *connection, next queued, state machine.JobState,
 		if u != nil {
 			l.refuseJob(u, next.job.ID, handOverMessage(err))
 		}
-		if l.conn == conn {
+		if l.conn == conn && !refusedByHost(err) {
 			l.fail(err, conn)
 		}
 		return
@@ -242,7 +242,17 @@ func (l *link) clearUp(ctx context.Context, conn *connection, ids []string, limi
 	}
 }
 
+// refusedByHost tells a host that answered, and will not have a job, from one
+// that did not answer: the connection is as good as before.
+func refusedByHost(err error) bool {
+	var refused *machine.RefusedError
+	return errors.As(err, &refused)
+}
+
 func handOverMessage(err error) string {
+	if refusedByHost(err) {
+		return describe(err) + "; nothing was done"
+	}
 	var stale *machine.StaleLeaderError
 	if errors.As(err, &stale) {
 		return stale.Error()

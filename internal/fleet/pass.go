@@ -164,6 +164,9 @@ func (l *link) fail(err error, conn *connection) {
 		l.refused = refusedLogin{l.endpoint.Version, l.endpoint.RequestedAt, verdict.message}
 	}
 	if verdict.state != Unreachable {
+		// Nothing more is tried; and what is in flight, as a pass beside the job that
+		// was refused, may not bring the link back.
+		l.generation++
 		l.nextPass = time.Time{}
 		return
 	}

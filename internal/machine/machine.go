@@ -49,6 +49,15 @@ type Observation struct {
 	Took    time.Duration
 }
 
+// RefusedError says that the host answered, and will not begin a job: its state
+// directory cannot be written, or the disk is full. The job was not begun and will not be.
+type RefusedError struct {
+	JobID  string
+	Reason string
+}
+
+func (e *RefusedError) Error() string { return "start job " + e.JobID + ": " + e.Reason }
+
 // StaleLeaderError says that the host has obeyed a newer leader: this operator
 // has lost its leadership without noticing and must do nothing more.
 type StaleLeaderError struct {

@@ -26,7 +26,8 @@ func (e *ForbiddenError) Error() string {
 	if e.Operator {
 		return fmt.Sprintf("the operator may not impersonate %s: its own role lacks the verb impersonate on serviceaccounts", e.Identity)
 	}
-	return fmt.Sprintf("%s may not %s %s (%s)", e.Identity, e.Verb, e.Resource, e.Object)
+	// The API server does not tell an account without rights from one that does not exist.
+	return fmt.Sprintf("%s may not %s %s (%s): bind a Role that allows it, and see that the account exists", e.Identity, e.Verb, e.Resource, e.Object)
 }
 
 // Unwrap gives the API server's error.

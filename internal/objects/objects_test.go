@@ -89,7 +89,7 @@ func TestExplainNamesWhoLacksWhat(t *testing.T) {
 	err := explain(refused, as, "apply", ref)
 	require.True(t, IsForbidden(err))
 	require.True(t, IsRefused(err))
-	require.EqualError(t, err, "ServiceAccount ns/deployer may not patch deployments.apps (Deployment web)")
+	require.EqualError(t, err, "ServiceAccount ns/deployer may not patch deployments.apps (Deployment web): bind a Role that allows it, and see that the account exists")
 
 	impersonation := apierrors.NewForbidden(schema.GroupResource{Resource: "serviceaccounts"}, "deployer",
 		errors.New(`User "isthmus" cannot impersonate resource "serviceaccounts" in API group "" in the namespace "ns"`))

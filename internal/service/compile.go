@@ -132,6 +132,9 @@ func (c *compiler) systemd() {
 	if spec.Definition != nil && spec.Enabled != nil && *spec.Enabled && !strings.Contains(*spec.Definition, "[Install]") {
 		c.invalid("spec.systemd.enabled: the definition has no [Install] section, so it cannot be enabled; add one (WantedBy=multi-user.target) or remove enabled")
 	}
+	if name, _, _ := strings.Cut(spec.Unit, "."); strings.HasSuffix(name, "@") {
+		c.invalid("spec.systemd.unit: %s is a template; name an instance of it, such as %s1%s", spec.Unit, name, strings.TrimPrefix(spec.Unit, name))
+	}
 	for _, f := range c.source.Spec.Files {
 		if f.Path == definitionPath(spec.Unit) {
 			c.invalid("spec.files[%s] is the unit file of spec.systemd.unit: give its text in spec.systemd.definition", f.Path)

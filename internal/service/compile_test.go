@@ -41,6 +41,7 @@ func TestInvalidSpecsNameTheFieldAndTheWayOut(t *testing.T) {
 		{"systemd on windows", v1alpha1.Windows, v1alpha1.ExternalServiceSpec{Systemd: &v1alpha1.Systemd{Unit: unit}}, []string{"spec.systemd", "spec.windowsService"}},
 		{"windows service on linux", v1alpha1.Linux, v1alpha1.ExternalServiceSpec{WindowsService: &v1alpha1.WindowsService{Name: "x"}}, []string{"spec.windowsService", "use spec.systemd"}},
 		{"unit file as a file", v1alpha1.Linux, unitFile, []string{"spec.systemd.definition"}},
+		{"template", v1alpha1.Linux, v1alpha1.ExternalServiceSpec{Systemd: &v1alpha1.Systemd{Unit: "getty@.service"}}, []string{"spec.systemd.unit", "such as getty@1.service"}},
 		{"cannot be enabled", v1alpha1.Linux, noInstall, []string{"spec.systemd.enabled", "[Install]"}},
 		{"disabled and running", v1alpha1.Windows, disabled, []string{"spec.windowsService.startMode", "Stopped"}},
 	}

@@ -56,6 +56,7 @@ type Host struct {
 	startErrs   map[machine.Service]string
 	stepErrs    map[string]string
 	losses      []Loss
+	refusals    []string
 	holding     bool
 	rebootAfter int // steps of the next job; 0: off
 	blocked     chan struct{}
@@ -265,6 +266,11 @@ func (s *session) Start(ctx context.Context, asked machine.Job) (machine.JobStat
 	}
 	if asked.Epoch < h.epoch {
 		return machine.JobState{}, &machine.StaleLeaderError{Epoch: asked.Epoch, Seen: h.epoch}
+	}
+	if len(h.refusals) > 0 {
+		reason := h.refusals[0]
+		h.refusals = h.refusals[1:]
+		return machine.JobState{}, &machine.RefusedError{JobID: asked.ID, Reason: reason}
 	}
 	h.epoch = asked.Epoch
 	started := h.start(asked, loss == DuringEffect)

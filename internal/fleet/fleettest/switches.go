@@ -199,6 +199,11 @@ func (h *Host) FailObserve(errs ...error) {
 	h.locked(func() { h.observeErrs = append(h.observeErrs, errs...) })
 }
 
+// RefuseJobs has the next Starts answered by a host that will not begin the job, for these reasons.
+func (h *Host) RefuseJobs(reasons ...string) {
+	h.locked(func() { h.refusals = append(h.refusals, reasons...) })
+}
+
 // SetProblem has a check answered by a Problem; a zero one ends that.
 func (h *Host) SetProblem(check machine.Check, problem machine.Problem) {
 	h.locked(func() {

@@ -14,8 +14,14 @@ const maxMessage = 2 << 10
 // noAnswer is for a check that the host passed over, or answered with nonsense.
 var noAnswer = failed("the host gave no answer that can be read")
 
-// denied is for what the user that we are may not look at.
-var denied = machine.Problem{Reason: "AccessDenied", Message: "the user on the host may not look at it"}
+// denied is for what the user that we are may not look at, closed for what is in the state directory.
+var (
+	denied = machine.Problem{Reason: "AccessDenied", Message: "the user on the host may not look at it"}
+	closed = machine.Problem{
+		Reason:  "AccessDenied",
+		Message: "the user on the host may not look into the state directory: set spec.ssh.become of the Host, or a spec.stateDirectory that belongs to the user",
+	}
+)
 
 // read puts an answer to every question and returns the boot id. An answer is
 // lines of a tag, mostly the number of a check, and a rest. What does not fit is
@@ -118,7 +124,7 @@ func (r *markReading) line(tag, rest string) {
 		r.known = true
 		return
 	case "d":
-		r.err = &denied
+		r.err = &closed
 		return
 	}
 	key, value, _ := strings.Cut(rest, " ")
@@ -167,7 +173,7 @@ type jobReading struct {
 func (r *jobReading) line(tag, rest string) {
 	switch tag {
 	case "D":
-		r.err = &denied
+		r.err = &closed
 	case "j":
 		r.state, r.known = parseJobState(rest)
 	case "o":

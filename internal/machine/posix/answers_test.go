@@ -131,6 +131,9 @@ func TestNoShell(t *testing.T) {
 		require.ErrorAs(t, answer(transport.Result{ExitCode: 1, Stderr: []byte(said)}, become), &refused, said)
 		require.Equal(t, "ops", refused.User)
 	}
+	said := "sudo: unknown user ghost\nsudo: error initializing audit plugin sudoers_audit\n"
+	require.ErrorContains(t, answer(transport.Result{ExitCode: 1, Stderr: []byte(said)}, become),
+		"sudo: unknown user ghost; sudo: error initializing audit plugin")
 	require.EqualError(t, answer(transport.Result{ExitCode: 1, Stdout: []byte("This account is\x07 not available.\n")}, Options{}),
 		"ask for facts: the host ran no shell (exit code 1): This account is  not available.")
 	refused := &transport.CredentialsError{}

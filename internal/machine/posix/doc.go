@@ -45,7 +45,8 @@
 // # Errors
 //
 // A sudo that refuses (exit code 1 and no answer) is a transport.CredentialsError: each attempt is logged and
-// reported on the host, so nothing more is tried until a person acts. What cannot
+// reported on the host, so nothing more is tried until a person acts. A job that the host answers and will not begin
+// is a machine.RefusedError: the connection is as good as before. What cannot
 // be learnt about one check is a machine.Problem; a file is Absent only if the
 // host said so in the words for ENOENT or ENOTDIR.
 //

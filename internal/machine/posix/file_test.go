@@ -82,6 +82,35 @@ func TestPutFileOwner(t *testing.T) {
 	})
 }
 
+// TestAFailedPutLeavesNothing: neither the content nor a name that nobody knows.
+func TestAFailedPutLeavesNothing(t *testing.T) {
+	needRoot(t)
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		dir := t.TempDir()
+		state := start(t, m, testJob("owner", machine.PutFile{Path: dir + "/f", Content: machine.Secret("hunter2"), Owner: "no-such-user"}))
+		require.Equal(t, machine.JobFailed, state.Phase)
+		require.Contains(t, state.Message, "cannot give the file to no-such-user")
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+}
+
+func TestPutFileWhereTheUserMayNot(t *testing.T) {
+	needRoot(t)
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		dir := openDir(t)
+		require.NoError(t, os.Mkdir(dir+"/of-root", 0o755))
+		m.options.StateDir = dir + "/state"
+		require.NoError(t, os.Mkdir(dir+"/state", 0o700))
+		require.NoError(t, os.Chown(dir+"/state", 65534, 65534))
+		h.credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		state := start(t, m, testJob("put", machine.PutFile{Path: dir + "/of-root/f"}))
+		require.Equal(t, machine.JobFailed, state.Phase)
+		require.Contains(t, state.Message, "may not write in "+dir+"/of-root")
+	})
+}
+
 func TestPutFileOntoOtherThings(t *testing.T) {
 	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
 		dir := t.TempDir()
@@ -321,12 +350,16 @@ func TestWhatMayNotBeSeenIsNotAbsent(t *testing.T) {
 		h.credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 		for _, check := range []machine.Check{
 			machine.File{Path: dir + "/closed/file"}, machine.File{Path: dir + "/closed/none"}, machine.File{Path: dir + "/unreadable"},
-			machine.Mark{Subject: "x"}, machine.JobReceipt{ID: "x"},
 		} {
 			require.Equal(t, denied, observe(t, m, check), "%v", check)
 		}
+		for _, check := range []machine.Check{machine.Mark{Subject: "x"}, machine.JobReceipt{ID: "x"}} {
+			require.Equal(t, closed, observe(t, m, check), "%v", check)
+		}
 		require.Equal(t, machine.FileState{Kind: machine.FileAbsent}, observe(t, m, machine.File{Path: dir + "/none"}))
 		_, err := m.Start(testContext(t), testJob("x", reload))
+		refused := &machine.RefusedError{}
+		require.ErrorAs(t, err, &refused)
 		require.ErrorContains(t, err, "Permission denied")
 	})
 }

@@ -94,14 +94,16 @@ const sudoRefused = 1
 // noShell says why the script did not run. Its output cannot hold a secret: no
 // part of the script was carried out.
 func (m *Machine) noShell(doing string, result transport.Result) error {
-	said := excerpt(lastLine(result.Stderr))
 	if m.options.Become != nil && result.ExitCode == sudoRefused {
+		// The first line may be a warning and the last one a consequence.
+		said := strings.ReplaceAll(strings.TrimSpace(string(result.Stderr)), "\n", "; ")
 		return &transport.CredentialsError{
-			Method: "sudo -n -u " + m.options.Become.User + ": " + said,
+			Method: "sudo -n -u " + m.options.Become.User + ": " + excerpt(said),
 			User:   m.options.LoginUser,
 			Err:    fmt.Errorf("%s: become %s", doing, m.options.Become.User),
 		}
 	}
+	said := excerpt(lastLine(result.Stderr))
 	if said == "" {
 		said = excerpt(lastLine(result.Stdout))
 	}

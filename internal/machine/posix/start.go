@@ -60,7 +60,7 @@ func readStart(answer string, job machine.Job) (machine.JobState, error) {
 			}
 			return machine.JobState{}, &machine.StaleLeaderError{Epoch: job.Epoch, Seen: seen}
 		case "x":
-			return machine.JobState{}, fmt.Errorf("start job %s: %s", job.ID, excerpt(rest))
+			return machine.JobState{}, &machine.RefusedError{JobID: job.ID, Reason: excerpt(rest)}
 		case "j", "o":
 			_, rest, _ = strings.Cut(rest, " ")
 			read.line(tag, rest)

@@ -251,6 +251,20 @@ func testFailingUnit(t *testing.T, d *debian) {
 	unit := unitOf(t, m, "broken.service")
 	require.Equal(t, "failed", unit.Active)
 	require.Equal(t, "exit-code", unit.Result)
+	// systemd calls a program that ends at once started, and keeps a start waiting
+	// while it waits itself before a restart.
+	for i, unit := range []string{"ExecStart=/bin/false\nRestart=always\nRestartSec=1h\n", "ExecStart=/bin/true\n", "ExecStart=/bin/false\n"} {
+		for _, attempt := range []string{"first", "second"} {
+			state = start(t, m, testJob(fmt.Sprintf("broken-%d-%s", i, attempt),
+				machine.PutFile{Path: "/etc/systemd/system/broken.service", Content: machine.Secret("[Service]\n" + unit)},
+				machine.ReloadUnits{},
+				machine.StartService{Service: broken, Hash: "h"},
+			))
+			require.Equal(t, machine.JobFailed, state.Phase, unit)
+			require.Contains(t, state.Message, "broken.service did not stay up: it is ", unit)
+		}
+		succeed(t, m, testJob(fmt.Sprintf("broken-%d-stop", i), machine.StopService{Service: broken}))
+	}
 	// Repaired, it starts, whatever start limit it ran into.
 	d.sh(t, "for i in 1 2 3 4 5 6; do systemctl start broken.service; done; true")
 	succeed(t, m, testJob("repaired",

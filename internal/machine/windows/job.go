@@ -236,7 +236,7 @@ func (w *work) raise(ctx context.Context) error {
 		}
 	}
 	if !present {
-		return fmt.Errorf("the state directory %s cannot be written", w.state.dir)
+		return &machine.RefusedError{JobID: w.job.ID, Reason: fmt.Sprintf("the state directory %s cannot be written", w.state.dir)}
 	}
 	for _, line := range joinLines(lower) {
 		if _, err := w.cmd(ctx, "remove old epochs", line+"& exit 0"); err != nil {

@@ -76,7 +76,7 @@ func (c *Client) challenge(ctx context.Context, l *lane, first []byte) (scheme s
 	if offered, _ := offer(reply.header, scheme); !offered {
 		scheme = "NTLM"
 		if offered, _ := offer(reply.header, scheme); !offered {
-			return "", nil, c.refuse(fmt.Errorf("the listener does not offer NTLM (it offers %q); no credential was sent", reply.header.Values("WWW-Authenticate")))
+			return "", nil, c.notOffered(reply.header)
 		}
 		if reply, err = c.handshake(ctx, l, scheme, first); err != nil {
 			return "", nil, err
@@ -115,6 +115,18 @@ func offer(header http.Header, scheme string) (offered bool, token string) {
 // refuse remembers a refusal, so that no second attempt is made.
 func (c *Client) refuse(why error) error {
 	refused := &transport.CredentialsError{Method: c.config.Authentication, User: c.config.Username, Err: why}
+	c.refused.CompareAndSwap(nil, refused)
+	return c.refused.Load()
+}
+
+// notOffered is a refusal before any credential was sent.
+func (c *Client) notOffered(header http.Header) error {
+	offers := strings.Join(header.Values("WWW-Authenticate"), ", ")
+	refused := &transport.CredentialsError{
+		Method: fmt.Sprintf("%s, not offered: the listener offers %.100q; no credential was sent", c.config.Authentication, offers),
+		User:   c.config.Username,
+		Err:    errors.New("the listener does not offer " + c.config.Authentication),
+	}
 	c.refused.CompareAndSwap(nil, refused)
 	return c.refused.Load()
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -172,7 +173,10 @@ func TestListenerWithoutNTLM(t *testing.T) {
 	_, err := Dial(t.Context(), config)
 	var refused *transport.CredentialsError
 	if !errors.As(err, &refused) || h.loginCount() != 0 {
-		t.Errorf("error %v after %d logins, want a CredentialsError and none", err, h.loginCount())
+		t.Fatalf("error %v after %d logins, want a CredentialsError and none", err, h.loginCount())
+	}
+	if !strings.Contains(err.Error(), "(NTLM, not offered: the listener offers \"Basic") {
+		t.Errorf("error %q does not say what the listener offers", err)
 	}
 }
 

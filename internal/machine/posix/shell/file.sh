@@ -93,22 +93,22 @@ put_file() {
 	no_directory "$2"
 	mode=$5 owner=$6 group=$7
 	attributes "$2"
+	[ -w . ] || die "user $(id -un) may not write in $1"
 	rm -f -- "./$3"
 	set -C
 	exec 9>"./$3" || die "cannot make a new file in $1"
 	set +C
+	made=$3
 	new=/proc/$$/fd/9
 	if [ ! -e "$new" ]; then new=./$3; fi
 	decode >&9 || die "cannot write the new file in $1: is the disk full?"
 	sum=$(sha256sum <"$new") || die "cannot read the new file in $1"
-	if [ "${sum%% *}" != "$4" ]; then
-		rm -f -- "./$3"
-		die "what was written in $1 is not what was sent: is the disk full?"
-	fi
+	[ "${sum%% *}" = "$4" ] || die "what was written in $1 is not what was sent: is the disk full?"
 	own "$new"
 	flush "$new"
 	exec 9>&-
 	place "$3" "$2"
+	made=
 	flush .
 	if [ -e /sys/fs/selinux/enforce ] && command -v restorecon >/dev/null 2>&1; then restorecon -- "./$2"; fi
 	cd /

@@ -1,5 +1,8 @@
+# made is a new file that has no name of its own yet: what failed leaves no content behind.
+made=
 die() {
 	printf '%s\n' "$*" >&2
+	if [ -n "$made" ]; then rm -f -- "./$made"; fi
 	exit 1
 }
 at_step() {

@@ -48,11 +48,19 @@ done_before() {
 }
 # bring_up start|restart NAME: what was started too often would be refused, and
 # a restart that is refused leaves the service stopped. How often is too often
-# is decided by who asked for the job.
+# is decided by who asked for the job. A program that ends at once has run for a moment. A start
+# would wait as long as systemd waits before it restarts a unit; a restart does not.
 bring_up() {
 	systemctl reset-failed -- "$2" 2>/dev/null
-	systemctl "$1" -- "$2" || die "systemctl $1 $2 failed"
+	verb=$1
+	case $active/$sub in */auto-restart*) verb=restart ;; esac
+	systemctl "$verb" -- "$2" || die "systemctl $verb $2 failed"
 	settle "$2"
+	if [ "$active" = active ]; then
+		pause
+		settle "$2"
+	fi
+	[ "$active" = active ] || die "$2 did not stay up: it is $active ($sub); journalctl -u $2 on the host says more"
 }
 # start_service UNIT FILE SUBJECT HASH
 start_service() {

@@ -162,8 +162,10 @@ fi
 redact() {
 printf '%s\n' "$l"
 }
+made=
 die() {
 printf '%s\n' "$*" >&2
+if [ -n "$made" ]; then rm -f -- "./$made"; fi
 exit 1
 }
 at_step() {
@@ -254,8 +256,15 @@ done_before() {
 }
 bring_up() {
 systemctl reset-failed -- "$2" 2>/dev/null
-systemctl "$1" -- "$2" || die "systemctl $1 $2 failed"
+verb=$1
+case $active/$sub in */auto-restart*) verb=restart ;; esac
+systemctl "$verb" -- "$2" || die "systemctl $verb $2 failed"
 settle "$2"
+if [ "$active" = active ]; then
+pause
+settle "$2"
+fi
+[ "$active" = active ] || die "$2 did not stay up: it is $active ($sub); journalctl -u $2 on the host says more"
 }
 start_service() {
 settle "$1"
