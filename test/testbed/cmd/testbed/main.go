@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-dev/isthmus/test/testbed/linuxhost"
 	"github.com/isthmus-dev/isthmus/test/testbed/network"
 	"github.com/isthmus-dev/isthmus/test/testbed/node"
+	"github.com/isthmus-dev/isthmus/test/testbed/windowshost"
 )
 
 func main() {
@@ -31,8 +32,9 @@ func main() {
 	flag.BoolVar(&b.controlPlane, "controlplane", false, "etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
 	flag.BoolVar(&b.node, "node", false, "a node of that control plane")
 	flag.IntVar(&b.linux, "linux", 0, "number of Linux hosts")
+	flag.BoolVar(&b.windows, "windows", false, "a Windows host on Wine")
 	flag.Parse()
-	if !b.controlPlane && !b.node && b.linux == 0 {
+	if !b.controlPlane && !b.node && !b.windows && b.linux == 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -46,8 +48,8 @@ func main() {
 
 // bed is what was asked for, and what there is of it.
 type bed struct {
-	controlPlane, node bool
-	linux              int
+	controlPlane, node, windows bool
+	linux                       int
 
 	dir     string
 	janitor *janitor.Janitor
@@ -69,7 +71,7 @@ func (b *bed) run(ctx context.Context) (err error) {
 	if b.network, err = network.New(ctx, b.janitor); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{b.startControlPlane, b.startNode, b.startLinux} {
+	for _, part := range []func(context.Context) error{b.startControlPlane, b.startNode, b.startLinux, b.startWindows} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -129,6 +131,29 @@ func (b *bed) startLinux(ctx context.Context) error {
 		}
 		fmt.Printf("%s: ssh -i %s deploy@%s\n", machine.Name(), key, machine.Address())
 	}
+	return nil
+}
+
+func (b *bed) startWindows(ctx context.Context) error {
+	if !b.windows {
+		return nil
+	}
+	namespace, err := b.network.Namespace(ctx, "windows")
+	if err != nil {
+		return err
+	}
+	host, err := windowshost.Start(ctx, windowshost.Options{
+		Dir: b.dir, Janitor: b.janitor, Progress: os.Stderr, Namespace: namespace,
+	})
+	if err != nil {
+		return err
+	}
+	authority := filepath.Join(b.dir, "windows-ca.crt")
+	if err := os.WriteFile(authority, host.CA(), 0o644); err != nil {
+		return err
+	}
+	fmt.Printf("windows: https://%s:%d/wsman, user %s, password %s, authority %s\n",
+		host.Address(), host.Port(), host.User(), host.Password(), authority)
 	return nil
 }
 
