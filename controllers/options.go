@@ -88,16 +88,26 @@ func NewManager(config *rest.Config, o *Options) (ctrl.Manager, error) {
 		Cache:                         cacheOptions(),
 		Client:                        clientOptions(),
 	}
-	if o.LeaderElection {
-		lock, err := newLock(config, o.Namespace)
-		if err != nil {
-			return nil, err
-		}
-		o.identity = lock.Identity()
-		options.LeaderElection, options.LeaderElectionResourceLockInterface = true, lock
-		// The proportions of client-go's defaults: 15 s, 10 s, 2 s.
-		renew, retry := o.Lease*2/3, o.Lease*2/15
-		options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = &o.Lease, &renew, &retry
+	if !o.LeaderElection {
+		return ctrl.NewManager(config, options)
 	}
-	return ctrl.NewManager(config, options)
+	lock, err := newLock(config, o.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	return electedManager(config, o, options, watchLock(lock))
+}
+
+// electedManager makes a manager that acts only while it leads, and ends when it no longer does.
+func electedManager(config *rest.Config, o *Options, options ctrl.Options, lock *deposed) (ctrl.Manager, error) {
+	o.identity = lock.Identity()
+	options.LeaderElection, options.LeaderElectionResourceLockInterface = true, lock
+	// The proportions of client-go's defaults: 15 s, 10 s, 2 s.
+	renew, retry := o.Lease*2/3, o.Lease*2/15
+	options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = &o.Lease, &renew, &retry
+	mgr, err := ctrl.NewManager(config, options)
+	if err != nil {
+		return nil, err
+	}
+	return mgr, mgr.Add(lock)
 }

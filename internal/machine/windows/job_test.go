@@ -98,6 +98,44 @@ func TestJobTimesOut(t *testing.T) {
 	}
 }
 
+// TestJobThatEndsWhileReceiptsAreReadIsNotLost: its exit receipt comes after the
+// listing of receipts, and the job is no longer under way when they are judged.
+func TestJobThatEndsWhileReceiptsAreReadIsNotLost(t *testing.T) {
+	h := newFakeHost(t)
+	m := h.machine()
+	must(t, m, job("a", 1, install("h1")...))
+	h.services["orders"].pending = 1 << 30
+	var group sync.WaitGroup
+	group.Go(func() { must(t, m, job("b", 1, put(config, "v2"), machine.StopService{Service: service})) })
+	for deadline := time.Now().Add(5 * time.Second); h.count("stop Orders") == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the job does not get to its second step")
+		}
+	}
+	ended := false
+	h.mu.Lock()
+	h.hook = func(call string) {
+		if ended || !strings.Contains(call, "type ") {
+			return
+		}
+		ended = true
+		h.mu.Lock()
+		h.services["orders"].pending = 0
+		h.mu.Unlock()
+		group.Wait()
+	}
+	h.mu.Unlock()
+	receipt := machine.JobReceipt{ID: "b"}
+	observer := h.machine()
+	state := observe(t, observer, receipt).Answers[receipt].(machine.JobState)
+	if !ended || state.Phase != machine.JobRunning {
+		t.Errorf("ended while receipts were read: %t; %+v", ended, state)
+	}
+	if state := observe(t, observer, receipt).Answers[receipt].(machine.JobState); state.Phase != machine.JobSucceeded {
+		t.Errorf("%+v", state)
+	}
+}
+
 func TestJobIsRunningWhileThisProcessIsAtWork(t *testing.T) {
 	h := newFakeHost(t)
 	m := h.machine()

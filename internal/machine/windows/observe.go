@@ -129,6 +129,7 @@ func (p *pass) readState(ctx context.Context) error {
 		paths[l.started(check.ID)] = true
 		paths[l.exit(check.ID)] = true
 	}
+	underway := p.m.underway(p.receipts)
 	contents, err := p.m.contents(ctx, slices.Sorted(maps.Keys(paths)))
 	if err != nil {
 		if err := problem(p, p.marks, err); err != nil {
@@ -140,7 +141,7 @@ func (p *pass) readState(ctx context.Context) error {
 		p.answers[check] = answerMark(contents[l.mark(check.Subject)])
 	}
 	for _, check := range p.receipts {
-		p.answers[check] = p.m.answerReceipt(check.ID, contents[l.started(check.ID)], contents[l.exit(check.ID)])
+		p.answers[check] = p.m.answerReceipt(check.ID, contents[l.started(check.ID)], contents[l.exit(check.ID)], underway)
 	}
 	return nil
 }
@@ -156,12 +157,12 @@ func answerMark(content string) machine.Answer {
 	return mark
 }
 
-func (m *Machine) answerReceipt(id, started, exit string) machine.Answer {
+func (m *Machine) answerReceipt(id, started, exit string, underway map[string]int) machine.Answer {
 	state, err := parseReceipt(started, exit)
 	if err != nil {
 		return machine.Problem{Reason: failed, Message: err.Error()}
 	}
-	return m.withRunning(id, state)
+	return m.withRunning(id, state, underway)
 }
 
 func (p *pass) readFiles(ctx context.Context) error {

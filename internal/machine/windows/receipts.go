@@ -102,12 +102,29 @@ func (m *Machine) flight(id string) string {
 	return strings.Join([]string{m.remote.Address().String(), key(m.state.dir), id}, "|")
 }
 
-// withRunning tells a job that this process carries out from a lost one.
-func (m *Machine) withRunning(id string, state machine.JobState) machine.JobState {
+// underway tells which jobs this process carries out now, and at which step each is.
+func (m *Machine) underway(receipts []machine.JobReceipt) map[string]int {
+	steps := map[string]int{}
+	for _, receipt := range receipts {
+		if step, running := jobsInFlight.look(m.flight(receipt.ID)); running {
+			steps[receipt.ID] = step
+		}
+	}
+	return steps
+}
+
+// withRunning tells a job that this process carries out from a lost one. One that
+// was under way before the receipts were read may have ended meanwhile: its exit
+// receipt is seen the next time.
+func (m *Machine) withRunning(id string, state machine.JobState, before map[string]int) machine.JobState {
 	if state.Phase != machine.JobLost {
 		return state
 	}
-	if step, running := jobsInFlight.look(m.flight(id)); running {
+	step, running := jobsInFlight.look(m.flight(id))
+	if !running {
+		step, running = before[id]
+	}
+	if running {
 		state.Phase, state.Step = machine.JobRunning, step
 	}
 	return state
