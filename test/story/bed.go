@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -34,8 +33,6 @@ import (
 const (
 	windowsUser = "isthmus"
 	linuxUser   = "deploy"
-	podSubnet   = "10.214.1.0/24"
-	serviceNet  = "10.215.0.0/16"
 )
 
 // Bed is everything that the story happens on.
@@ -43,6 +40,8 @@ type Bed struct {
 	dir      string
 	progress io.Writer
 	janitor  *janitor.Janitor
+	lease    time.Duration // of the operator's leadership
+	starts   int           // of operator processes
 
 	Network      *network.Network
 	ControlPlane *controlplane.ControlPlane
@@ -56,10 +55,32 @@ type Bed struct {
 	password string // of the Windows account
 }
 
+// storyLease is short: a killed leader's Lease has to run out, and the story waits for it three times.
+const storyLease = 6 * time.Second
+
 // Start brings the bed up: control plane first, machines beside each other,
 // the operator last. Progress receives a line for each part, and the output of
 // builds. The caller closes what it returns, also beside an error.
 func Start(ctx context.Context, progress io.Writer) (*Bed, error) {
+	b, err := prepare(progress, storyLease)
+	if err != nil {
+		return b, err
+	}
+	return b, b.bringUp(ctx, b.startControlPlane, b.startMachines, b.connect, b.startOperator)
+}
+
+// StartHosts is Start without a node, for tests that run no Pods, and with a
+// lease of their own choice for the operator's leadership.
+func StartHosts(ctx context.Context, progress io.Writer, lease time.Duration) (*Bed, error) {
+	b, err := prepare(progress, lease)
+	if err != nil {
+		return b, err
+	}
+	return b, b.bringUp(ctx, b.startControlPlane, b.startHosts, b.connect, b.startOperator)
+}
+
+// prepare makes the bed's directory, its janitor and its secrets.
+func prepare(progress io.Writer, lease time.Duration) (*Bed, error) {
 	dir, err := os.MkdirTemp("", "isthmus-story-")
 	if err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
@@ -68,19 +89,21 @@ func Start(ctx context.Context, progress io.Writer) (*Bed, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	b := &Bed{dir: dir, progress: progress, janitor: j}
+	b := &Bed{dir: dir, progress: progress, janitor: j, lease: lease}
 	if err := j.Remove(dir); err != nil {
 		return b, err
 	}
-	if err := b.secrets(); err != nil {
-		return b, err
-	}
-	for _, part := range []func(context.Context) error{b.startControlPlane, b.startMachines, b.connect, b.startOperator} {
+	return b, b.secrets()
+}
+
+// bringUp starts parts one after the other.
+func (b *Bed) bringUp(ctx context.Context, parts ...func(context.Context) error) error {
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
-			return b, err
+			return err
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // Close ends the operator and undoes everything.
@@ -123,7 +146,6 @@ func (b *Bed) startControlPlane(ctx context.Context) error {
 			Address:           b.Network.Address().String(),
 			ControllerManager: true,
 			Scheduler:         true,
-			ServiceCIDR:       serviceNet,
 		})
 		return err
 	})
@@ -133,9 +155,15 @@ func (b *Bed) startControlPlane(ctx context.Context) error {
 // while, and none needs another.
 func (b *Bed) startMachines(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.startHosts(ctx) })
+	group.Go(func() error { return b.timed("node", func() error { return b.startNode(ctx) }) })
+	return group.Wait()
+}
+
+func (b *Bed) startHosts(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.timed("Linux host", func() error { return b.startLinux(ctx) }) })
 	group.Go(func() error { return b.timed("Windows host", func() error { return b.startWindows(ctx) }) })
-	group.Go(func() error { return b.timed("node", func() error { return b.startNode(ctx) }) })
 	return group.Wait()
 }
 
@@ -194,11 +222,10 @@ func (b *Bed) installOrders(ctx context.Context) error {
 }
 
 func (b *Bed) startNode(ctx context.Context) error {
-	pods := netip.MustParsePrefix(podSubnet)
 	var err error
 	b.Node, err = node.Start(ctx, node.Options{
 		Name: "node-1", ControlPlane: b.ControlPlane, Network: b.Network, Janitor: b.janitor,
-		Dir: b.dir, Progress: b.progress, PodCIDR: pods,
+		Dir: b.dir, Progress: b.progress, PodCIDR: b.Network.PodPrefix(0),
 	})
 	return err
 }

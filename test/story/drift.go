@@ -40,7 +40,7 @@ func runDrift(ctx context.Context, b *Bed, tell Teller) error {
 	if err := b.allReady(ctx, 30*time.Second); err != nil {
 		return err
 	}
-	b.show(ctx, tell, "get", "events.events.k8s.io", "--sort-by=.metadata.creationTimestamp",
+	b.show(ctx, tell, "get", "events.events.k8s.io", "--field-selector=reportingController=isthmus", "--sort-by=.metadata.creationTimestamp",
 		"-o", "custom-columns=OBJECT:.regarding.name,REASON:.reason,NOTE:.note")
 	return nil
 }

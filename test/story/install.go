@@ -33,10 +33,8 @@ func runInstall(ctx context.Context, b *Bed, tell Teller) error {
 		return err
 	}
 	corrected := time.Now()
-	for _, name := range []string{"orders-win", "ledger-vm"} {
-		if err := b.hostReady(ctx, name); err != nil {
-			return err
-		}
+	if err := b.hostsReady(ctx); err != nil {
+		return err
 	}
 	tell.Say("the Secret is corrected: both hosts are Ready after %.1f s", time.Since(corrected).Seconds())
 	b.show(ctx, tell, "get", "hosts")
@@ -65,6 +63,29 @@ func (b *Bed) wrongPasswordStops(ctx context.Context, tell Teller, before int) e
 		return fmt.Errorf("the Windows host counted %d attempts with the wrong password, want 1", n)
 	}
 	tell.Say("a wrong password was tried once, and not again in 12 s")
+	return nil
+}
+
+// DeclareHosts declares both hosts with the right credentials, and waits until they are Ready.
+func (b *Bed) DeclareHosts(ctx context.Context) error {
+	if err := b.applyDir(ctx, sample, only("Namespace")); err != nil {
+		return err
+	}
+	if err := b.credentials(ctx, b.password); err != nil {
+		return err
+	}
+	if err := b.applyDir(ctx, sample, only("Host"), b.adapt); err != nil {
+		return err
+	}
+	return b.hostsReady(ctx)
+}
+
+func (b *Bed) hostsReady(ctx context.Context) error {
+	for _, name := range []string{"orders-win", "ledger-vm"} {
+		if err := b.hostReady(ctx, name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-dev/isthmus/test/testbed/cache"
@@ -22,7 +23,7 @@ type Operator struct {
 	program    string
 	kubeconfig string
 	running    *process.Process
-	starts     int
+	logs       []string
 }
 
 // startOperator installs what a user would (CRDs, role) and starts the operator under its own identity.
@@ -58,29 +59,30 @@ func build(ctx context.Context, program string) error {
 	return nil
 }
 
+// Another is the same operator under the same identity as a process of its own, not started yet.
+func (o *Operator) Another() *Operator {
+	return &Operator{bed: o.bed, program: o.program, kubeconfig: o.kubeconfig}
+}
+
 // Start starts the operator; it acts once it holds the Lease.
 func (o *Operator) Start(context.Context) error {
-	o.starts++
-	running, err := process.Start(o.bed.janitor, o.bed.dir, fmt.Sprintf("operator-%d", o.starts),
+	o.bed.starts++
+	running, err := process.Start(o.bed.janitor, o.bed.dir, fmt.Sprintf("operator-%d", o.bed.starts),
 		[]string{"KUBECONFIG=" + o.kubeconfig},
 		o.program, "--health-probe-bind-address=0", "--metrics-bind-address=0", "--namespace=isthmus-system",
-		// A killed leader's Lease has to run out; the story waits for it three times.
-		"--leader-elect-lease-duration=6s")
+		"--leader-elect-lease-duration="+o.bed.lease.String())
 	if err != nil {
 		return fmt.Errorf("start the operator: %w", err)
 	}
 	o.running = running
+	o.logs = append(o.logs, running.Log())
 	return nil
 }
 
 // Kill ends the operator with SIGKILL: it has no chance to tidy up.
 func (o *Operator) Kill() error {
-	self, err := os.FindProcess(o.running.PID())
-	if err != nil {
+	if err := o.signal(syscall.SIGKILL); err != nil {
 		return err
-	}
-	if err := self.Kill(); err != nil {
-		return fmt.Errorf("kill the operator: %w", err)
 	}
 	select {
 	case <-o.running.Exited():
@@ -90,11 +92,25 @@ func (o *Operator) Kill() error {
 	}
 }
 
-// Logs are the log files of all operator processes of this bed.
-func (o *Operator) Logs() []string {
-	var logs []string
-	for i := 1; i <= o.starts; i++ {
-		logs = append(logs, filepath.Join(o.bed.dir, fmt.Sprintf("operator-%d.log", i)))
+// Freeze stops the operator with SIGSTOP: it does nothing, and knows nothing of it.
+func (o *Operator) Freeze() error { return o.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen operator go on.
+func (o *Operator) Thaw() error { return o.signal(syscall.SIGCONT) }
+
+// Exited is closed when the process that was started last has ended.
+func (o *Operator) Exited() <-chan struct{} { return o.running.Exited() }
+
+func (o *Operator) signal(signal os.Signal) error {
+	self, err := os.FindProcess(o.running.PID())
+	if err != nil {
+		return err
 	}
-	return logs
+	if err := self.Signal(signal); err != nil {
+		return fmt.Errorf("signal the operator (%s): %w", signal, err)
+	}
+	return nil
 }
+
+// Logs are the log files of the processes that this operator has had.
+func (o *Operator) Logs() []string { return o.logs }
