@@ -41,8 +41,6 @@ const (
 const (
 	// ReasonSucceeded: everything is as declared.
 	ReasonSucceeded = "Succeeded"
-	// ReasonProgressing: work is under way.
-	ReasonProgressing = "Progressing"
 	// ReasonProgressingWithRetry: an attempt failed and will be repeated.
 	ReasonProgressingWithRetry = "ProgressingWithRetry"
 	// ReasonSuspended: spec.suspend is set; nothing is done but deletion.

@@ -1,6 +1,9 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // Reasons of an ExternalService's conditions, beside the common ones.
 const (
@@ -120,6 +123,15 @@ type ExternalServiceSpec struct {
 	// Suspend pauses everything but deletion.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
+}
+
+// HostKey names the Host that the service is on.
+func (s *ExternalService) HostKey() types.NamespacedName {
+	key := types.NamespacedName{Namespace: s.Spec.HostRef.Namespace, Name: s.Spec.HostRef.Name}
+	if key.Namespace == "" {
+		key.Namespace = s.Namespace
+	}
+	return key
 }
 
 // HostReference names a Host, in the same namespace unless the Host allows others.

@@ -39,11 +39,7 @@ func hostKeyOf(object *v1alpha1.ExternalService) fleet.HostKey {
 	if namespace, name, ok := strings.Cut(object.Status.Host, "/"); ok {
 		return fleet.HostKey{Namespace: namespace, Name: name}
 	}
-	key := fleet.HostKey{Namespace: object.Spec.HostRef.Namespace, Name: object.Spec.HostRef.Name}
-	if key.Namespace == "" {
-		key.Namespace = object.Namespace
-	}
-	return key
+	return object.HostKey()
 }
 
 // findHost reads the Host and asks it for permission.

@@ -64,12 +64,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, cha
 }
 
 func hostIndex(object client.Object) []string {
-	spec := object.(*v1alpha1.ExternalService).Spec.HostRef
-	namespace := spec.Namespace
-	if namespace == "" {
-		namespace = object.GetNamespace()
-	}
-	return []string{namespace + "/" + spec.Name}
+	return []string{object.(*v1alpha1.ExternalService).HostKey().String()}
 }
 
 func configMapIndex(object client.Object) []string {

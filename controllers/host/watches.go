@@ -46,12 +46,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 func IndexHost(object client.Object) []string { return []string{hostOf(object).String()} }
 
 func hostOf(object client.Object) types.NamespacedName {
-	service := object.(*v1alpha1.ExternalService)
-	key := types.NamespacedName{Namespace: service.Spec.HostRef.Namespace, Name: service.Spec.HostRef.Name}
-	if key.Namespace == "" {
-		key.Namespace = service.Namespace
-	}
-	return key
+	return object.(*v1alpha1.ExternalService).HostKey()
 }
 
 func requestHost(_ context.Context, object client.Object) []reconcile.Request {

@@ -136,16 +136,6 @@ func (e *Environment) Check(x Expression) (*cel.Type, error) {
 	return checked.OutputType(), nil
 }
 
-// CheckTemplate checks every expression of a template.
-func (e *Environment) CheckTemplate(t Template) error {
-	for _, x := range t.Expressions() {
-		if _, err := e.Check(x); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (e *Environment) compile(x Expression) (*cel.Ast, error) {
 	parsed, inserted, err := e.parse(x)
 	if err != nil {

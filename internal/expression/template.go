@@ -75,9 +75,6 @@ func (t *Template) appendLiteral(literal *strings.Builder) {
 	}
 }
 
-// IsLiteral tells whether the template has no expressions.
-func (t Template) IsLiteral() bool { return len(t.Expressions()) == 0 }
-
 // IsSingle tells whether the template is exactly one expression, whose value keeps its type.
 func (t Template) IsSingle() bool { return len(t.parts) == 1 && t.parts[0].expression != nil }
 
