@@ -83,7 +83,7 @@ func connectWinRM(ctx context.Context, endpoint fleet.Endpoint, policy fleet.Add
 		return nil, err
 	}
 	client, err := winrm.Dial(ctx, winrm.Config{
-		Address:        address(endpoint.Spec.Address, spec.Port),
+		Address:        address(endpoint.Spec.Address, spec.PortOrDefault()),
 		ServerName:     spec.ServerName,
 		Roots:          roots,
 		Username:       endpoint.Credentials.Username,

@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -52,8 +53,8 @@ const (
 const AbandonAnnotation = Prefix + "abandon"
 
 // ExternalServiceSpec is the desired state of one thing on a Host.
-// +kubebuilder:validation:XValidation:rule="!(has(self.systemd) && has(self.windowsService))",message="set at most one of spec.systemd and spec.windowsService"
-// +kubebuilder:validation:XValidation:rule="has(self.systemd) || has(self.windowsService) || (has(self.files) && size(self.files) > 0)",message="nothing to manage: set spec.systemd, spec.windowsService or spec.files"
+// +kubebuilder:validation:XValidation:rule="(has(self.systemd) ? 1 : 0) + (has(self.windowsService) ? 1 : 0) + (has(self.script) ? 1 : 0) <= 1",message="set at most one of spec.systemd, spec.windowsService and spec.script"
+// +kubebuilder:validation:XValidation:rule="has(self.systemd) || has(self.windowsService) || has(self.script) || (has(self.files) && size(self.files) > 0)",message="nothing to manage: set spec.systemd, spec.windowsService, spec.script or spec.files"
 // +kubebuilder:validation:XValidation:rule="!has(self.expose) || (has(self.ports) && size(self.ports) > 0)",message="spec.expose needs at least one entry in spec.ports"
 type ExternalServiceSpec struct {
 	// HostRef names the Host. To move a service to another host, delete it and create it anew.
@@ -82,6 +83,9 @@ type ExternalServiceSpec struct {
 	// WindowsService of a Windows host.
 	// +optional
 	WindowsService *WindowsService `json:"windowsService,omitempty"`
+	// Script manages anything else by scripts of yours.
+	// +optional
+	Script *Script `json:"script,omitempty"`
 	// State that the service is held in. Unmanaged: neither started nor stopped.
 	// +optional
 	// +kubebuilder:default=Running
@@ -190,7 +194,7 @@ const (
 )
 
 // File is a file on the host.
-// +kubebuilder:validation:XValidation:rule="has(self.content) != has(self.contentFrom)",message="set exactly one of content and contentFrom"
+// +kubebuilder:validation:XValidation:rule="(has(self.content) ? 1 : 0) + (has(self.contentFrom) ? 1 : 0) + (has(self.source) ? 1 : 0) == 1",message="set exactly one of content, contentFrom and source"
 type File struct {
 	// Path on the host, absolute: /etc/orders.conf or C:\Orders\orders.json.
 	// +required
@@ -206,6 +210,9 @@ type File struct {
 	// ContentFrom takes the content from a ConfigMap or Secret.
 	// +optional
 	ContentFrom *ContentSource `json:"contentFrom,omitempty"`
+	// Source downloads the content: for what is too large for a ConfigMap.
+	// +optional
+	Source *FileSource `json:"source,omitempty"`
 	// Mode in octal, such as "0640". POSIX only. Unset: not managed (0644 for a new file).
 	// +optional
 	// +kubebuilder:validation:Pattern=`^0?[0-7]{3,4}$`
@@ -223,6 +230,29 @@ type File struct {
 	// RestartOnChange restarts the service, once, when this file changed and the service should run.
 	// +optional
 	RestartOnChange bool `json:"restartOnChange,omitempty"`
+}
+
+// FileSource is a file that is downloaded when the host does not have it.
+type FileSource struct {
+	// URL, http or https, without user information. Its content must never change: a new version has a new digest.
+	// +required
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:Pattern=`^https?://[^\s@/]+(/[^\s]*)?$`
+	URL string `json:"url"`
+	// SHA256 of the content, in hex. It is compared before the file is put in place.
+	// +required
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
+	SHA256 string `json:"sha256"`
+	// Via: Host downloads it on the host itself (curl or wget on Linux, curl.exe on Windows);
+	// Operator has the operator download it and stream it to the host, for hosts that reach no server.
+	// +optional
+	// +kubebuilder:default=Host
+	// +kubebuilder:validation:Enum=Host;Operator
+	Via string `json:"via,omitempty"`
+	// MaxSize of the download.
+	// +optional
+	// +kubebuilder:default="1Gi"
+	MaxSize *resource.Quantity `json:"maxSize,omitempty"`
 }
 
 // ContentSource takes content from a ConfigMap or Secret.
@@ -282,6 +312,65 @@ type WindowsService struct {
 	// +optional
 	// +kubebuilder:validation:Enum=Automatic;AutomaticDelayed;Manual;Disabled
 	StartMode string `json:"startMode,omitempty"`
+}
+
+// Script manages a component by scripts: one that looks, one that puts right, one that removes.
+type Script struct {
+	// Observe looks and changes nothing. Exit code 0: the component is as it should be; 1: it is not,
+	// and apply is run; anything else: unknown, and nothing is touched. The last line that it prints is shown.
+	// It is run at every interval, so it should be quick.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	Observe string `json:"observe"`
+	// Apply brings the component into the state that observe looks for. Unset: observe only, and drift is reported.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	Apply string `json:"apply,omitempty"`
+	// Remove is run when the object is deleted, or the script is no longer declared. It is recorded
+	// when the component is applied, with the plain environment.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=16384
+	Remove string `json:"remove,omitempty"`
+	// Environment of the scripts. Values reach them by standard input, never by a command line.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Environment []EnvironmentVariable `json:"environment,omitempty"`
+	// Interpreter that reads a script on its standard input. Default: /bin/sh; cmd.exe on Windows.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^(/|[A-Za-z]:\\)[A-Za-z0-9._/\\ -]+$`
+	Interpreter string `json:"interpreter,omitempty"`
+	// ObserveTimeout bounds one run of observe.
+	// +optional
+	// +kubebuilder:default="5s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('100ms') && duration(self) <= duration('1m')",message="spec.script.observeTimeout must be between 100ms and 1m"
+	ObserveTimeout *metav1.Duration `json:"observeTimeout,omitempty"`
+	// Idempotent says that apply and remove may be run again when it is not known whether, or
+	// how far, they ran (a reboot in the middle). Otherwise such a run stops, and a person decides.
+	// +optional
+	Idempotent bool `json:"idempotent,omitempty"`
+}
+
+// EnvironmentVariable of a script.
+// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.secretKeyRef)",message="set exactly one of value and secretKeyRef"
+type EnvironmentVariable struct {
+	// Name of the variable.
+	// +required
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
+	Name string `json:"name"`
+	// Value as text.
+	// +optional
+	// +kubebuilder:validation:MaxLength=8192
+	Value *string `json:"value,omitempty"`
+	// SecretKeyRef takes the value from a Secret. It never appears in status, events or logs.
+	// +optional
+	SecretKeyRef *KeyReference `json:"secretKeyRef,omitempty"`
 }
 
 // Readiness says how health is known.

@@ -72,8 +72,9 @@ type HostSpec struct {
 	// WinRM reaches the host by WS-Management.
 	// +optional
 	WinRM *WinRMTransport `json:"winrm,omitempty"`
-	// CredentialsRef names a Secret in the same namespace: username and password,
-	// or ssh-privatekey (with an optional passphrase). A changed Secret is used at once.
+	// CredentialsRef names a Secret in the same namespace. Its keys: username, password,
+	// ssh-privatekey with an optional passphrase and ssh-certificate, become-password (for
+	// sudo), tls.crt and tls.key (WinRM client certificate). A changed Secret is used at once.
 	// +required
 	CredentialsRef LocalReference `json:"credentialsRef"`
 	// Probe says how often the host is asked how it is.
@@ -97,7 +98,7 @@ type HostSpec struct {
 }
 
 // SSHTransport reaches a host by SSH.
-// +kubebuilder:validation:XValidation:rule="has(self.hostKeys) || (has(self.trustOnFirstUse) && self.trustOnFirstUse)",message="give spec.ssh.hostKeys (ssh-keyscan prints them), or ask for trustOnFirstUse: true"
+// +kubebuilder:validation:XValidation:rule="has(self.hostKeys) || has(self.hostKeyAuthorities) || (has(self.trustOnFirstUse) && self.trustOnFirstUse)",message="give spec.ssh.hostKeys (ssh-keyscan prints them) or spec.ssh.hostKeyAuthorities, or ask for trustOnFirstUse: true"
 type SSHTransport struct {
 	// Port of the SSH server.
 	// +optional
@@ -118,6 +119,20 @@ type SSHTransport struct {
 	// +kubebuilder:validation:items:MaxLength=2048
 	// +kubebuilder:validation:items:Pattern=`^(ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?$`
 	HostKeys []string `json:"hostKeys,omitempty"`
+	// HostKeyAuthorities are public keys of authorities whose host certificates are
+	// trusted, if a certificate names spec.address (or the port's form, [address]:port) among its principals:
+	// "ssh-ed25519 AAAA...".
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=2048
+	// +kubebuilder:validation:items:Pattern=`^(ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?$`
+	HostKeyAuthorities []string `json:"hostKeyAuthorities,omitempty"`
+	// Jump names another Host of the same namespace, through whose SSH server this one is
+	// reached. That Host may have a jump of its own; at most four in all.
+	// +optional
+	Jump *LocalReference `json:"jump,omitempty"`
 	// TrustOnFirstUse pins the key that the host shows first into status.hostKey,
 	// before any credential is sent. A later change is refused until hostKeys is
 	// set or status.hostKey is removed.
@@ -130,7 +145,8 @@ type SSHTransport struct {
 
 // Become gets the rights of another user.
 type Become struct {
-	// Method: sudo, without a password (sudo -n).
+	// Method: sudo. It is given the key become-password of the Secret if it asks for one,
+	// and without that key it must not ask (sudo -n).
 	// +optional
 	// +kubebuilder:default=sudo
 	Method BecomeMethod `json:"method,omitempty"`
@@ -148,15 +164,23 @@ type BecomeMethod string
 // BecomeSudo is sudo.
 const BecomeSudo BecomeMethod = "sudo"
 
-// WinRMTransport reaches a host by WS-Management over HTTPS.
+// WinRMTransport reaches a host by WS-Management.
+// +kubebuilder:validation:XValidation:rule="!has(self.scheme) || self.scheme != 'HTTP' || (has(self.authentication) && self.authentication in ['NTLM', 'Kerberos'])",message="spec.winrm.scheme HTTP needs authentication NTLM or Kerberos, which encrypt each message; use HTTPS for Basic and Certificate"
+// +kubebuilder:validation:XValidation:rule="has(self.kerberos) == (has(self.authentication) && self.authentication == 'Kerberos')",message="spec.winrm.kerberos goes with authentication: Kerberos, and only with it"
+// +kubebuilder:validation:XValidation:rule="!has(self.scheme) || self.scheme != 'HTTP' || !has(self.caRef)",message="spec.winrm.caRef is for scheme HTTPS; remove it"
 type WinRMTransport struct {
-	// Port of the HTTPS listener.
+	// Scheme: HTTPS, or HTTP with messages encrypted by NTLM or Kerberos. Nothing is ever sent in the clear.
 	// +optional
-	// +kubebuilder:default=5986
+	// +kubebuilder:default=HTTPS
+	Scheme WinRMScheme `json:"scheme,omitempty"`
+	// Port of the listener. Default: 5986 for HTTPS, 5985 for HTTP.
+	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port,omitempty"`
-	// Authentication: NTLM for local and domain accounts, Basic for local ones where the listener allows it.
+	// Authentication: NTLM for local and domain accounts, Kerberos for domain accounts,
+	// Certificate for local accounts that a client certificate is mapped to (tls.crt and tls.key
+	// in the Secret), Basic for local accounts where the listener allows it.
 	// +optional
 	// +kubebuilder:default=NTLM
 	Authentication WinRMAuthentication `json:"authentication,omitempty"`
@@ -167,17 +191,67 @@ type WinRMTransport struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	ServerName string `json:"serverName,omitempty"`
+	// Kerberos says where tickets come from.
+	// +optional
+	Kerberos *Kerberos `json:"kerberos,omitempty"`
 }
 
+// PortOrDefault is the port of the listener.
+func (w *WinRMTransport) PortOrDefault() int32 {
+	switch {
+	case w.Port != 0:
+		return w.Port
+	case w.Scheme == HTTP:
+		return 5985
+	default:
+		return 5986
+	}
+}
+
+// WinRMScheme is how requests travel.
+// +kubebuilder:validation:Enum=HTTPS;HTTP
+type WinRMScheme string
+
+// The schemes.
+const (
+	HTTPS WinRMScheme = "HTTPS"
+	HTTP  WinRMScheme = "HTTP"
+)
+
 // WinRMAuthentication is a way to authenticate to a WinRM listener.
-// +kubebuilder:validation:Enum=NTLM;Basic
+// +kubebuilder:validation:Enum=NTLM;Kerberos;Certificate;Basic
 type WinRMAuthentication string
 
 // The ways to authenticate to WinRM.
 const (
-	NTLM  WinRMAuthentication = "NTLM"
-	Basic WinRMAuthentication = "Basic"
+	NTLM              WinRMAuthentication = "NTLM"
+	KerberosTicket    WinRMAuthentication = "Kerberos"
+	ClientCertificate WinRMAuthentication = "Certificate"
+	Basic             WinRMAuthentication = "Basic"
 )
+
+// Kerberos says where tickets come from.
+type Kerberos struct {
+	// Realm of the account, in upper case: CORP.EXAMPLE.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[A-Z0-9.-]+$`
+	Realm string `json:"realm"`
+	// KDCs are the key distribution centres (domain controllers) as host or host:port; port 88 unless given.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=259
+	// +kubebuilder:validation:items:Pattern=`^[A-Za-z0-9._:\[\]-]+$`
+	KDCs []string `json:"kdcs"`
+	// ServicePrincipal of the listener. Default: HTTP/<spec.winrm.serverName, or spec.address>.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z]+/[A-Za-z0-9._-]+$`
+	ServicePrincipal string `json:"servicePrincipal,omitempty"`
+}
 
 // CAReference names a key, ca.crt unless given, of a ConfigMap or Secret in the same namespace.
 type CAReference struct {

@@ -93,7 +93,7 @@ func via(spec v1alpha1.HostSpec, credentials credential.Credentials) string {
 	case spec.SSH != nil:
 		return fmt.Sprintf("ssh %s@:%d", name, spec.SSH.Port)
 	case spec.WinRM != nil:
-		return fmt.Sprintf("winrm/%s %s@:%d", spec.WinRM.Authentication, name, spec.WinRM.Port)
+		return fmt.Sprintf("winrm/%s %s@:%d", spec.WinRM.Authentication, name, spec.WinRM.PortOrDefault())
 	}
 	return ""
 }

@@ -6,6 +6,13 @@ type Credentials struct {
 	Password   string
 	PrivateKey []byte // PEM or OpenSSH format
 	Passphrase string
+	// Certificate of PrivateKey's public half, signed by an authority that the host trusts:
+	// "ssh-ed25519-cert-v01@openssh.com AAAA...".
+	Certificate []byte
+	// BecomePassword is what sudo is given if it asks.
+	BecomePassword string
+	// ClientCertificate and ClientKey, PEM, authenticate to a WinRM listener.
+	ClientCertificate, ClientKey []byte
 	// Version changes whenever the credentials do, and only then: a Secret whose
 	// labels change does not make anybody try a refused password once more. It
 	// is a digest under a key of this process, so it tells nothing of the

@@ -26,6 +26,13 @@ const (
 	PasswordKey   = corev1.BasicAuthPasswordKey
 	PrivateKeyKey = corev1.SSHAuthPrivateKey
 	PassphraseKey = "passphrase"
+	// CertificateKey holds the OpenSSH user certificate of the private key.
+	CertificateKey = "ssh-certificate"
+	// BecomePasswordKey holds what sudo is given if it asks.
+	BecomePasswordKey = "become-password"
+	// The client certificate of WinRM, as in a Secret of type kubernetes.io/tls.
+	ClientCertificateKey = corev1.TLSCertKey
+	ClientKeyKey         = corev1.TLSPrivateKeyKey
 )
 
 // NotFoundError says that an object that the user named is not there.
@@ -60,13 +67,19 @@ func (r Reader) Credentials(ctx context.Context, namespace, name string) (Creden
 		Password:   line(data[PasswordKey]),
 		PrivateKey: data[PrivateKeyKey],
 		Passphrase: line(data[PassphraseKey]),
+
+		Certificate:       data[CertificateKey],
+		BecomePassword:    line(data[BecomePasswordKey]),
+		ClientCertificate: data[ClientCertificateKey],
+		ClientKey:         data[ClientKeyKey],
 	}
-	if credentials.Password == "" && len(credentials.PrivateKey) == 0 {
+	if credentials.Password == "" && len(credentials.PrivateKey) == 0 && len(credentials.ClientKey) == 0 {
 		return Credentials{}, &InvalidError{
-			Kind: "Secret", Key: key, Reason: fmt.Sprintf("has neither a key %q nor a key %q", PasswordKey, PrivateKeyKey),
+			Kind: "Secret", Key: key, Reason: fmt.Sprintf("has none of the keys %q, %q and %q", PasswordKey, PrivateKeyKey, ClientKeyKey),
 		}
 	}
-	credentials.Version = version(data[UsernameKey], data[PasswordKey], data[PrivateKeyKey], data[PassphraseKey])
+	credentials.Version = version(data[UsernameKey], data[PasswordKey], data[PrivateKeyKey], data[PassphraseKey],
+		data[CertificateKey], data[BecomePasswordKey], data[ClientCertificateKey], data[ClientKeyKey])
 	return credentials, nil
 }
 

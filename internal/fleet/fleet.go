@@ -221,6 +221,15 @@ func (f *Fleet) Submit(host HostKey, object Object, job machine.Job) {
 	l.submit(object, job)
 }
 
+// Cancel ends a job of an object: one that waits is handed back (JobErrors), one
+// that runs is ended on the host, and its receipt then says Cancelled. A job that cannot be
+// cancelled now, because the host is not there, runs on; ask again when it is.
+func (f *Fleet) Cancel(host HostKey, object Object, id string) {
+	if l := f.find(host); l != nil {
+		l.cancel(object, id)
+	}
+}
+
 // Observe asks for a pass now. A host in back-off is not hurried.
 func (f *Fleet) Observe(host HostKey, object Object) {
 	if l := f.find(host); l != nil {

@@ -87,6 +87,24 @@ func (l *link) refuseQueue(message string) {
 	l.queue = nil
 }
 
+// cancel hands a job back that waits.
+func (l *link) cancel(object Object, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[object]
+	if u == nil {
+		return
+	}
+	l.queue = slices.DeleteFunc(l.queue, func(q queued) bool {
+		waits := q.object == object && q.job.ID == id
+		if waits {
+			l.refuseJob(u, id, "cancelled before it was begun; nothing was done")
+		}
+		return waits
+	})
+	l.settle()
+}
+
 func (l *link) forgetJobs(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

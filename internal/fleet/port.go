@@ -27,6 +27,9 @@ type Endpoint struct {
 	HostKeys    []string // spec.ssh.hostKeys, or the one pinned on first use; empty: show, do not authenticate
 	CA          []byte   // PEM; empty: the system's roots
 	Credentials credential.Credentials
+	// Jump is the SSH server through which the host is reached, with a Jump of its own
+	// if it has one; nil: the host is dialled directly. Of its Spec, address and ssh count.
+	Jump *Endpoint
 	// Version changes whenever the way to the host does (see Digest): a new one
 	// makes a new connection. The schedule, maintenance and suspension of Spec
 	// take effect without one.

@@ -20,7 +20,13 @@ func (still) Start(context.Context, machine.Job) (machine.JobState, error) {
 	return machine.JobState{}, nil
 }
 func (still) Forget(context.Context, []string) error { return nil }
-func (still) Close() error                           { return nil }
+
+func (still) Stage(context.Context, machine.Blob) error { return nil }
+
+func (still) Cancel(context.Context, string, int64) (machine.JobState, error) {
+	return machine.JobState{Phase: machine.JobAbsent}, nil
+}
+func (still) Close() error { return nil }
 func (still) Observe(_ context.Context, checks []machine.Check) (machine.Observation, error) {
 	answers := make(map[machine.Check]machine.Answer, len(checks))
 	for _, check := range checks {

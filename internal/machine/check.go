@@ -1,5 +1,10 @@
 package machine
 
+import (
+	"strings"
+	"time"
+)
+
 // Check is a read-only question about a host. Checks are comparable: the same
 // question asked for two objects is asked once. The types below are all there are.
 type Check interface{ check() }
@@ -94,11 +99,73 @@ type MarkState struct {
 // JobReceipt asks what became of a job.
 type JobReceipt struct{ ID string }
 
+// Script asks a user's read-only script. It is run as often as the host is
+// looked at, ended with all that it started when its time is over, and says by
+// its exit code how things are.
+type Script struct {
+	// Interpreter is the program that reads the script on its standard input, with
+	// arguments: "/bin/sh". Empty: the machine's own (/bin/sh, or cmd.exe on Windows).
+	Interpreter string
+	Text        Confidential
+	// Environment as EncodeEnvironment makes it. It never shows in an argument or a process list.
+	Environment Confidential
+	Timeout     time.Duration // required
+}
+
+// ScriptState is the answer to Script. That a script could not be run, or ran
+// out of time, is a Problem.
+type ScriptState struct {
+	ExitCode int
+	// Output is the end of what it printed to its standard output, at most 4 KiB, redacted
+	// of the values of its environment.
+	Output string
+}
+
+// Confidential is text that is compared and never printed: formatting it in any
+// way gives "[redacted]".
+type Confidential string
+
+// String implements fmt.Stringer.
+func (Confidential) String() string { return "[redacted]" }
+
+// GoString implements fmt.GoStringer.
+func (Confidential) GoString() string { return "[redacted]" }
+
+// MarshalJSON implements json.Marshaler.
+func (Confidential) MarshalJSON() ([]byte, error) { return []byte(`"[redacted]"`), nil }
+
+// Variable of an environment.
+type Variable struct {
+	Name  string // [A-Za-z_][A-Za-z0-9_]*
+	Value Secret // without NUL
+}
+
+// EncodeEnvironment makes one comparable value of an environment: name=value, each ended by NUL, in the given order.
+func EncodeEnvironment(variables []Variable) Confidential {
+	var text strings.Builder
+	for _, v := range variables {
+		text.WriteString(v.Name + "=" + string(v.Value) + "\x00")
+	}
+	return Confidential(text.String())
+}
+
+// DecodeEnvironment is the inverse of EncodeEnvironment.
+func DecodeEnvironment(encoded Confidential) []Variable {
+	var variables []Variable
+	for entry := range strings.SplitSeq(string(encoded), "\x00") {
+		if name, value, found := strings.Cut(entry, "="); found {
+			variables = append(variables, Variable{Name: name, Value: Secret(value)})
+		}
+	}
+	return variables
+}
+
 func (File) check()           {}
 func (Unit) check()           {}
 func (WindowsService) check() {}
 func (Mark) check()           {}
 func (JobReceipt) check()     {}
+func (Script) check()         {}
 
 func (Problem) answer()             {}
 func (FileState) answer()           {}
@@ -106,3 +173,4 @@ func (UnitState) answer()           {}
 func (WindowsServiceState) answer() {}
 func (MarkState) answer()           {}
 func (JobState) answer()            {}
+func (ScriptState) answer()         {}

@@ -16,6 +16,8 @@ type Job struct {
 	Timeout time.Duration
 	// Secrets are values that must not appear in the receipt's output.
 	Secrets []Secret
+	// Blobs are staged on the host before the job is started.
+	Blobs []Blob
 }
 
 // JobPhase is what became of a job.
@@ -28,6 +30,7 @@ const (
 	JobSucceeded JobPhase = "Succeeded" // all steps done
 	JobFailed    JobPhase = "Failed"    // a step failed; the ones before it are done
 	JobLost      JobPhase = "Lost"      // begun, and gone without an exit receipt: outcome unknown
+	JobCancelled JobPhase = "Cancelled" // ended because a leader asked for it; the steps before are done
 )
 
 // JobState is the receipt of a job. It is the answer to JobReceipt.

@@ -54,6 +54,41 @@ type PutFile struct {
 	Group   string
 }
 
+// PlaceFile puts content in place that was staged (Blob), as PutFile does with
+// content of its own. The staged copy is gone afterwards.
+type PlaceFile struct {
+	Path   string
+	SHA256 string
+	Size   int64
+	Mode   uint32
+	Owner  string
+	Group  string
+}
+
+// FetchFile has the host itself download a file, and puts it in place as
+// PutFile does. The download is limited to MaxSize bytes and must have the digest, or the
+// file that is there stays as it is. Certificates are verified by the host.
+type FetchFile struct {
+	Path    string
+	URL     string // http or https
+	SHA256  string // lower-case hex
+	MaxSize int64
+	Mode    uint32
+	Owner   string
+	Group   string
+}
+
+// RunScript runs a user's script. It is the only step that may not be idempotent.
+type RunScript struct {
+	Interpreter string // as in Script
+	Text        Secret
+	Environment []Variable
+	// Digest of interpreter, text and environment, for DigestSteps: contents print as a constant.
+	Digest string
+	// Idempotent says that the author allows it to be run again when its outcome is not known.
+	Idempotent bool
+}
+
 // RemoveFile removes a regular file or a link, if it is there.
 type RemoveFile struct{ Path string }
 
@@ -131,6 +166,9 @@ func (s Service) Subject() Subject { return Subject(string(s.Manager) + "/" + s.
 func (Claim) step()                {}
 func (Release) step()              {}
 func (PutFile) step()              {}
+func (PlaceFile) step()            {}
+func (FetchFile) step()            {}
+func (RunScript) step()            {}
 func (RemoveFile) step()           {}
 func (ReloadUnits) step()          {}
 func (EnableUnit) step()           {}

@@ -45,6 +45,7 @@ type Fleet struct {
 	views       map[fleet.Object]fleet.View
 	submissions []Submission
 	observed    []fleet.Object
+	cancelled   []string
 	forgotten   []string
 	refusal     string
 	events      map[string]chan event.GenericEvent
@@ -208,6 +209,13 @@ func (f *Fleet) Submit(host fleet.HostKey, object fleet.Object, job machine.Job)
 		view.Queued = append(slices.Clone(view.Queued), job.ID)
 	}
 	f.views[object] = view
+}
+
+// Cancel records the id.
+func (f *Fleet) Cancel(_ fleet.HostKey, _ fleet.Object, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cancelled = append(f.cancelled, id)
 }
 
 // Observe records the request.

@@ -280,6 +280,28 @@ func (s *session) Start(ctx context.Context, asked machine.Job) (machine.JobStat
 	return started.state, nil
 }
 
+// Stage implements machine.Machine.
+func (s *session) Stage(ctx context.Context, _ machine.Blob) error {
+	return s.enter(ctx, "stage content")
+}
+
+// Cancel implements machine.Machine.
+func (s *session) Cancel(ctx context.Context, id string, _ int64) (machine.JobState, error) {
+	if err := s.enter(ctx, "cancel a job"); err != nil {
+		return machine.JobState{}, err
+	}
+	s.host.mu.Lock()
+	defer s.host.mu.Unlock()
+	j := s.host.jobs[id]
+	if j == nil {
+		return machine.JobState{Phase: machine.JobAbsent}, nil
+	}
+	if j.state.Phase == machine.JobRunning {
+		j.state.Phase = machine.JobCancelled
+	}
+	return j.state, nil
+}
+
 // Forget implements machine.Machine.
 func (s *session) Forget(ctx context.Context, ids []string) error {
 	if err := s.enter(ctx, "forget jobs"); err != nil {
