@@ -19,13 +19,13 @@ type session struct {
 	address        string
 	channel        ssh.Channel
 	requests       <-chan *ssh.Request
-	stdout, stderr *capture
+	stdout, stderr *tap
 	abandoned      atomic.Bool // Stdin is not read any more
 
 	exited  chan struct{} // an exit status or signal has come
 	refused chan struct{} // the host would not run the command
 	drained chan struct{} // both streams have ended
-	joined  chan struct{} // every goroutine of the session has ended
+	joined  chan struct{} // every goroutine of the session has ended, but for one that waits for Stdin
 
 	// Written before exited is closed.
 	code   int
@@ -45,7 +45,8 @@ func newSession(address string, channel ssh.Channel, requests <-chan *ssh.Reques
 }
 
 func (s *session) begin(request Request) {
-	s.stdout, s.stderr = newCapture(request.MaxStdout), newCapture(request.MaxStderr)
+	s.stdout = newTap(request.MaxStdout, request.OnStdout)
+	s.stderr = newTap(request.MaxStderr, request.OnStderr)
 	var streams, all sync.WaitGroup
 	streams.Go(func() { _, _ = io.Copy(s.stdout, s.channel) })
 	streams.Go(func() { _, _ = io.Copy(s.stderr, s.channel.Stderr()) })
@@ -71,10 +72,18 @@ func (s *session) exec(request Request) {
 		close(s.refused)
 		return
 	}
-	if request.Stdin != nil {
-		// A command may end without reading all of its input.
-		_, _ = io.Copy(s.channel, &gatedReader{from: request.Stdin, shut: &s.abandoned})
+	if request.Stdin == nil {
+		_ = s.channel.CloseWrite()
+		return
 	}
+	// Not joined: its Read may block for longer than the session lives.
+	go s.feed(request.Stdin)
+}
+
+// feed ends when Stdin does, or at the first piece that the session does not take any more.
+func (s *session) feed(stdin io.Reader) {
+	// A command may end without reading all of its input.
+	_, _ = io.Copy(s.channel, &gatedReader{from: stdin, shut: &s.abandoned})
 	_ = s.channel.CloseWrite()
 }
 
@@ -179,6 +188,8 @@ func (s *session) endedWithoutWord() error {
 // the connection ends, and with it what is left of the session.
 func (s *session) end(c *Client) {
 	s.abandoned.Store(true)
+	s.stdout.close()
+	s.stderr.close()
 	go s.hangUp()
 	late := time.NewTimer(closeTime)
 	defer late.Stop()
