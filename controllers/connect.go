@@ -17,12 +17,14 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
-// connector joins a transport and a machine, as an endpoint asks for.
+// connector joins a transport and a machine, as an endpoint asks for. All hosts
+// behind a jump host share the connection to it, for as long as the process lives.
 func connector(policy fleet.AddressPolicy) fleet.Connect {
+	jumps := ssh.NewPool()
 	return func(ctx context.Context, endpoint fleet.Endpoint) (machine.Machine, error) {
 		switch {
 		case endpoint.Spec.SSH != nil:
-			return connectSSH(ctx, endpoint, policy)
+			return connectSSH(ctx, endpoint, policy, jumps)
 		case endpoint.Spec.WinRM != nil:
 			return connectWinRM(ctx, endpoint, policy)
 		}
@@ -30,34 +32,68 @@ func connector(policy fleet.AddressPolicy) fleet.Connect {
 	}
 }
 
-func connectSSH(ctx context.Context, endpoint fleet.Endpoint, policy fleet.AddressPolicy) (machine.Machine, error) {
-	spec := endpoint.Spec.SSH
-	user := spec.User
-	if user == "" {
-		user = endpoint.Credentials.Username
+func connectSSH(ctx context.Context, endpoint fleet.Endpoint, policy fleet.AddressPolicy, jumps *ssh.Pool) (machine.Machine, error) {
+	config, err := sshConfig(endpoint, policy)
+	if err != nil {
+		return nil, err
 	}
-	client, err := ssh.Dial(ctx, ssh.Config{
-		Address:    address(endpoint.Spec.Address, spec.Port),
-		User:       user,
-		HostKeys:   endpoint.HostKeys,
-		PrivateKey: endpoint.Credentials.PrivateKey,
-		Passphrase: endpoint.Credentials.Passphrase,
-		Password:   endpoint.Credentials.Password,
-		Control:    policy.Control,
-	})
+	if config.Jump, err = sshJump(endpoint.Jump, policy, 1); err != nil {
+		return nil, err
+	}
+	client, err := jumps.Dial(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	host := posix.New(client, posix.Options{
 		StateDir:  endpoint.Spec.StateDirectory,
-		Become:    become(spec.Become),
-		LoginUser: user,
+		Become:    become(endpoint.Spec.SSH.Become),
+		LoginUser: config.User,
 	})
-	return introduced{Machine: host, peer: fleet.Peer{
-		Address:     client.RemoteAddr().Addr().Unmap().String(),
-		HostKey:     client.HostKey(),
-		Fingerprint: client.Fingerprint(),
-	}}, nil
+	peer := fleet.Peer{HostKey: client.HostKey(), Fingerprint: client.Fingerprint()}
+	if remote := client.RemoteAddr(); remote.IsValid() { // A name behind a jump host is looked up there.
+		peer.Address = remote.Addr().Unmap().String()
+	}
+	return introduced{Machine: host, peer: peer}, nil
+}
+
+// sshConfig is how an endpoint is reached, but for the way there.
+func sshConfig(endpoint fleet.Endpoint, policy fleet.AddressPolicy) (ssh.Config, error) {
+	spec := endpoint.Spec.SSH
+	if spec == nil {
+		return ssh.Config{}, fmt.Errorf("the jump host %s has no spec.ssh", endpoint.Spec.Address)
+	}
+	user := spec.User
+	if user == "" {
+		user = endpoint.Credentials.Username
+	}
+	return ssh.Config{
+		Address:            address(endpoint.Spec.Address, spec.Port),
+		User:               user,
+		HostKeys:           endpoint.HostKeys,
+		HostKeyAuthorities: spec.HostKeyAuthorities,
+		PrivateKey:         endpoint.Credentials.PrivateKey,
+		Passphrase:         endpoint.Credentials.Passphrase,
+		Certificate:        endpoint.Credentials.Certificate,
+		Password:           endpoint.Credentials.Password,
+		RequestedAt:        endpoint.RequestedAt,
+		Control:            policy.Control,
+		CheckAddress:       policy.Check,
+	}, nil
+}
+
+// sshJump is the way through the jump host, if there is one. The transport says
+// what is too long a way; one step more than it allows is enough for that.
+func sshJump(endpoint *fleet.Endpoint, policy fleet.AddressPolicy, step int) (*ssh.Config, error) {
+	if endpoint == nil || step > ssh.MostJumps+1 {
+		return nil, nil
+	}
+	config, err := sshConfig(*endpoint, policy)
+	if err != nil {
+		return nil, err
+	}
+	config.Version = endpoint.Digest()
+	config.Jump, err = sshJump(endpoint.Jump, policy, step+1)
+	return &config, err
 }
 
 // introduced is a machine that can tell whom it is connected to.

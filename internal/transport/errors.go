@@ -25,7 +25,9 @@ type TrustError struct {
 	Seen string
 	// Fingerprint of Seen, as ssh-keygen prints it: "SHA256:...".
 	Fingerprint string
-	Err         error
+	// Accepted says, for people, what would have been accepted; it may be empty.
+	Accepted string
+	Err      error
 }
 
 // TrustReason tells a first meeting from a changed identity.
@@ -43,10 +45,14 @@ func (e *TrustError) Error() string {
 	if e.Reason == TrustUnpinned {
 		return fmt.Sprintf("the host shows key %s and none is pinned in the Host", e.Fingerprint)
 	}
+	message := fmt.Sprintf("the host's identity (%s) is not the pinned one", e.Fingerprint)
 	if e.Err != nil {
-		return fmt.Sprintf("the host's identity (%s) is not the pinned one: %v; no credential was sent", e.Fingerprint, e.Err)
+		message += ": " + e.Err.Error()
 	}
-	return fmt.Sprintf("the host's identity (%s) is not the pinned one; no credential was sent", e.Fingerprint)
+	if e.Accepted != "" {
+		message += "; accepted is " + e.Accepted
+	}
+	return message + "; no credential was sent"
 }
 
 func (e *TrustError) Unwrap() error { return e.Err }

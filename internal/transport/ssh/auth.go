@@ -1,12 +1,11 @@
 package ssh
 
 import (
-	"crypto/rsa"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -26,25 +25,53 @@ var errRefused = errors.New("every method that was offered was refused")
 // most once, and the password by one method only, for a wrong one that is sent
 // twice locks accounts twice as fast.
 type authenticator struct {
-	signer   ssh.Signer
-	password string
+	signers   []ssh.Signer // the certificate first, where there is one
+	certified bool
+	password  string
 	// lost reports why the connection is broken, if it is: the library takes a
 	// lost connection for a refusal and asks for the next method.
-	lost  func() error
-	tried []string
+	lost    func() error
+	tried   []string
+	reason  string // what the host wants that we do not have, once it is known
+	banners int
+	// exhausted: all that the host would hear was said.
+	exhausted bool
 }
 
-func newAuthenticator(config Config, lost func() error) (*authenticator, error) {
-	a := &authenticator{password: config.Password, lost: lost}
-	if len(config.PrivateKey) == 0 {
-		return a, nil
+// newAuthenticator finds what is wrong with the credentials themselves.
+func newAuthenticator(config Config, now time.Time) (*authenticator, error) {
+	a := &authenticator{password: config.Password, lost: func() error { return nil }}
+	err := a.load(config, now)
+	if notYet := (&notYetError{}); errors.As(err, &notYet) {
+		return nil, &transport.UnreachableError{Address: config.Address, Err: err}
 	}
-	signer, err := parseSigner(config.PrivateKey, config.Passphrase)
 	if err != nil {
 		return nil, &transport.CredentialsError{Method: "publickey, not offered: " + err.Error(), User: config.User, Err: err}
 	}
-	a.signer = signer
 	return a, nil
+}
+
+func (a *authenticator) load(config Config, now time.Time) error {
+	if len(config.PrivateKey) == 0 {
+		if len(config.Certificate) > 0 {
+			return errors.New("there is a certificate and no private key")
+		}
+		return nil
+	}
+	signer, err := parseSigner(config.PrivateKey, config.Passphrase)
+	if err != nil {
+		return err
+	}
+	a.signers = []ssh.Signer{signer}
+	if len(config.Certificate) == 0 {
+		return nil
+	}
+	certified, err := certify(config.Certificate, signer, now)
+	if err != nil {
+		return err
+	}
+	a.signers, a.certified = []ssh.Signer{certified, signer}, true
+	return nil
 }
 
 // next implements ssh.ClientAuthCallback.
@@ -52,10 +79,13 @@ func (a *authenticator) next(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if err := a.lost(); err != nil {
 		return nil, err
 	}
+	if a.banners > mostBanners {
+		return nil, errBanners
+	}
 	switch {
-	case a.signer != nil && a.open(c, publicKey):
+	case len(a.signers) > 0 && a.open(c, publicKey):
 		a.tried = append(a.tried, publicKey)
-		return ssh.PublicKeys(a.signer), nil
+		return ssh.PublicKeys(a.signers...), nil
 	case a.password != "" && !a.passwordTried() && a.open(c, password):
 		a.tried = append(a.tried, password)
 		return ssh.Password(a.password), nil
@@ -63,8 +93,23 @@ func (a *authenticator) next(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 		a.tried = append(a.tried, keyboardInteractive)
 		return ssh.KeyboardInteractive(a.answer()), nil
 	default:
-		return nil, errRefused
+		// Nothing is left, so the library ends with what the last method came to.
+		a.exhausted = true
+		return nil, nil
 	}
+}
+
+// mostBanners is far more than any host has to say before it lets us in.
+const mostBanners = 32
+
+var errBanners = errors.New("the host sends one banner after the other instead of an answer")
+
+// banner reads past what hosts say to people, but not for ever.
+func (a *authenticator) banner(string) error {
+	if a.banners++; a.banners > mostBanners {
+		return errBanners
+	}
+	return nil
 }
 
 func (a *authenticator) open(c *ssh.ClientAuthContext, method string) bool {
@@ -79,23 +124,46 @@ func (a *authenticator) passwordTried() bool {
 // one means that the first answer was wrong, or that more than a password is asked for.
 func (a *authenticator) answer() ssh.KeyboardInteractiveChallenge {
 	given := false
-	return func(_, _ string, questions []string, echos []bool) ([]string, error) {
-		if len(questions) == 0 {
+	return func(name, instruction string, questions []string, echos []bool) ([]string, error) {
+		switch {
+		case wantsNewPassword(name, instruction, questions):
+			a.reason = passwordExpired
+			return nil, errRefused
+		case len(questions) == 0:
 			return nil, nil
+		case !given && len(questions) == 1 && !echos[0]:
+			given = true
+			return []string{a.password}, nil
+		case !given || len(questions) != 1 || echos[0]:
+			a.reason = "the host asks for more than a password"
 		}
-		if given || len(questions) != 1 || echos[0] {
-			return nil, errors.New("the host asks for more than a password")
-		}
-		given = true
-		return []string{a.password}, nil
+		return nil, errRefused
 	}
+}
+
+const passwordExpired = "the password has expired and the host wants a new one"
+
+// newPassword is how PAM modules ask for another password: Linux-PAM, "Current
+// password:" and "New password:" after "You are required to change your
+// password immediately"; older ones, "(current) UNIX password:"; FreeBSD, "Old Password:".
+var newPassword = regexp.MustCompile(`(?i)(new|old|current|retype|re-enter|change|expired)\b.{0,40}\bpassword|password.{0,40}\b(expired|changed?)\b`)
+
+func wantsNewPassword(name, instruction string, questions []string) bool {
+	return newPassword.MatchString(name) || newPassword.MatchString(instruction) || slices.ContainsFunc(questions, newPassword.MatchString)
 }
 
 func (a *authenticator) methods() string {
 	if len(a.tried) == 0 {
 		return "no method that the host accepts"
 	}
-	return strings.Join(a.tried, ", ")
+	text := strings.Join(a.tried, ", ")
+	if a.certified {
+		text = strings.Replace(text, publicKey, publicKey+" with the certificate and without", 1)
+	}
+	if a.reason != "" {
+		text += ": " + a.reason
+	}
+	return text
 }
 
 // disconnectedForAuth matches the disconnections by which servers end an
@@ -103,9 +171,18 @@ func (a *authenticator) methods() string {
 // and no more authentication methods available. RFC 4253, section 11.1.
 var disconnectedForAuth = regexp.MustCompile(`ssh: disconnect, reason (2|14):`)
 
+// changeRequested is what the library makes of SSH_MSG_USERAUTH_PASSWD_CHANGEREQ (RFC 4252, section 8).
+const changeRequested = "unexpected message type 60"
+
 // refused tells a refusal from any other end of a handshake.
 func (a *authenticator) refused(err error) bool {
-	return errors.Is(err, errRefused) || len(a.tried) > 0 && disconnectedForAuth.MatchString(err.Error())
+	if errors.Is(err, errBanners) {
+		return false
+	}
+	if len(a.tried) > 0 && a.reason == "" && strings.Contains(err.Error(), changeRequested) {
+		a.reason = passwordExpired
+	}
+	return a.exhausted || errors.Is(err, errRefused) || len(a.tried) > 0 && disconnectedForAuth.MatchString(err.Error())
 }
 
 func parseSigner(pem []byte, passphrase string) (ssh.Signer, error) {
@@ -113,12 +190,11 @@ func parseSigner(pem []byte, passphrase string) (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, isCryptoKey := signer.PublicKey().(ssh.CryptoPublicKey)
-	if !isCryptoKey || signer.PublicKey().Type() != ssh.KeyAlgoRSA {
+	if signer.PublicKey().Type() != ssh.KeyAlgoRSA {
 		return signer, nil
 	}
-	if public, isRSA := key.CryptoPublicKey().(*rsa.PublicKey); isRSA && public.N.BitLen() < minRSABits {
-		return nil, fmt.Errorf("the RSA key has %d bits and needs %d; ed25519 is better", public.N.BitLen(), minRSABits)
+	if err := tooShort(signer.PublicKey()); err != nil {
+		return nil, err
 	}
 	algorithms, ok := signer.(ssh.AlgorithmSigner)
 	if !ok {

@@ -25,58 +25,93 @@ type Client struct {
 	probe    chan struct{} // asks for a keepalive now
 }
 
+// connect makes the connection that the handshake is to have.
+type connect func(ctx context.Context, config Config) (net.Conn, error)
+
 // Dial connects, verifies the host key and authenticates. It returns a
-// TrustError, a CredentialsError or an UnreachableError.
+// TrustError, a CredentialsError or an UnreachableError. A host behind a jump
+// host is reached by Pool.Dial.
 func Dial(ctx context.Context, config Config) (*Client, error) {
-	config = config.withDefaults()
-	ctx, cancel := context.WithTimeout(ctx, config.DialTimeout)
-	defer cancel()
-	pinned, err := parsePins(config.HostKeys)
+	if config.Jump != nil {
+		return nil, errors.New("a host behind a jump host is reached through a pool of connections")
+	}
+	attempt, err := prepare(config)
 	if err != nil {
 		return nil, err
 	}
-	client, err := dial(ctx, config, pinned)
-	if !noPinnedType(err) || len(pinned.keys) == 0 {
+	return attempt.dial(ctx, direct)
+}
+
+// direct is the connect of a host that the operator reaches itself.
+func direct(ctx context.Context, config Config) (net.Conn, error) {
+	dialer := net.Dialer{Control: config.Control}
+	conn, err := dialer.DialContext(ctx, "tcp", config.Address)
+	if err != nil {
+		return nil, &transport.UnreachableError{Address: config.Address, Err: err}
+	}
+	return conn, nil
+}
+
+// attempt is what a dial needs to know of both sides.
+type attempt struct {
+	config Config
+	pinned pins
+	auth   *authenticator
+	now    time.Time
+}
+
+// prepare finds what is wrong on our side, before anything is sent.
+func prepare(config Config) (attempt, error) {
+	a := attempt{config: config.withDefaults(), now: time.Now()}
+	var err error
+	if a.pinned, err = parsePins(config); err != nil {
+		return attempt{}, err
+	}
+	a.auth, err = newAuthenticator(config, a.now)
+	return a, err
+}
+
+func (a attempt) dial(ctx context.Context, by connect) (*Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.config.DialTimeout)
+	defer cancel()
+	client, err := dial(ctx, a.config, by, &verifier{pins: a.pinned, now: a.now}, a.auth)
+	if !noPinnedType(err) || a.pinned.none() {
 		return client, err
 	}
-	_, err = dial(ctx, config, pins{algorithms: hostKeyAlgorithms})
+	// Without pins no key is accepted; this only looks at what the host has instead.
+	_, err = dial(ctx, a.config, by, &verifier{pins: pins{algorithms: hostKeyAlgorithms}, now: a.now}, a.auth)
 	shown := &transport.TrustError{}
 	if errors.As(err, &shown) {
-		shown.Reason = transport.TrustMismatch
+		shown.Reason, shown.Accepted = transport.TrustMismatch, a.pinned.String()
 	}
 	return nil, err
 }
 
-func dial(ctx context.Context, config Config, pinned pins) (*Client, error) {
-	dialer := net.Dialer{Control: config.Control}
-	tcp, err := dialer.DialContext(ctx, "tcp", config.Address)
+func dial(ctx context.Context, config Config, by connect, identity *verifier, auth *authenticator) (*Client, error) {
+	made, err := by(ctx, config)
 	if err != nil {
-		return nil, &transport.UnreachableError{Address: config.Address, Err: err}
+		return nil, err
 	}
-	conn := &recordingConn{Conn: tcp}
-	client, err := handshake(ctx, config, pinned, conn)
+	conn := &recordingConn{Conn: made}
+	auth.lost = conn.lost
+	client, err := handshake(ctx, config, identity, auth, conn)
 	if err != nil {
-		_ = tcp.Close()
+		_ = conn.Close()
 		return nil, err
 	}
 	return client, nil
 }
 
 // handshake ends with ctx: closing the connection is what ends the library's reads.
-func handshake(ctx context.Context, config Config, pinned pins, conn *recordingConn) (*Client, error) {
-	identity := &verifier{pins: pinned}
-	auth, err := newAuthenticator(config, conn.lost)
-	if err != nil {
-		return nil, err
-	}
+func handshake(ctx context.Context, config Config, identity *verifier, auth *authenticator, conn net.Conn) (*Client, error) {
 	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	sshConn, channels, requests, err := ssh.NewClientConn(conn, config.Address, &ssh.ClientConfig{
 		Config:            ssh.Config{KeyExchanges: keyExchanges, Ciphers: ciphers, MACs: macs},
 		User:              config.User,
 		AuthCallback:      auth.next,
 		HostKeyCallback:   identity.check,
-		HostKeyAlgorithms: pinned.algorithms,
-		BannerCallback:    ssh.BannerCallback(func(string) error { return nil }),
+		HostKeyAlgorithms: identity.pins.algorithms,
+		BannerCallback:    auth.banner,
 		ClientVersion:     "SSH-2.0-isthmus",
 	})
 	if !release() && err == nil {
@@ -96,17 +131,17 @@ func classify(ctx context.Context, config Config, auth *authenticator, err error
 	case errors.As(err, &trust):
 		return trust
 	case ctx.Err() != nil:
-		return &transport.UnreachableError{Address: config.Address, Err: fmt.Errorf("no SSH handshake in time: %w", context.Cause(ctx))}
+		return &transport.UnreachableError{Address: config.where(), Err: fmt.Errorf("no SSH handshake in time: %w", context.Cause(ctx))}
 	case auth.refused(err):
 		return &transport.CredentialsError{Method: auth.methods(), User: config.User, Err: err}
 	default:
-		return &transport.UnreachableError{Address: config.Address, Err: err}
+		return &transport.UnreachableError{Address: config.where(), Err: tooWeak(err)}
 	}
 }
 
 func newClient(config Config, conn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, hostKey string) *Client {
 	c := &Client{
-		address:  config.Address,
+		address:  config.where(),
 		conn:     conn,
 		remote:   addrPort(conn.RemoteAddr()),
 		hostKey:  hostKey,
@@ -185,6 +220,15 @@ func (c *Client) Fingerprint() string {
 		return ""
 	}
 	return ssh.FingerprintSHA256(key)
+}
+
+func (c *Client) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Done is closed when the connection has ended, for whatever reason.

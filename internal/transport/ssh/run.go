@@ -58,6 +58,7 @@ type opening struct {
 	channel  ssh.Channel
 	requests <-chan *ssh.Request
 	err      error
+	late     bool // given up: the channel may come yet
 }
 
 func (c *Client) tryOpen(ctx context.Context) (*session, error) {
@@ -68,47 +69,49 @@ func (c *Client) tryOpen(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, lost("wait for a session", err)
 	}
+	o := c.openChannel(ctx, "session", nil, c.sessions.release)
+	if o.err == nil {
+		return newSession(c.address, o.channel, o.requests), nil
+	}
+	if refused := (&ssh.OpenChannelError{}); errors.As(o.err, &refused) {
+		c.sessions.halve(limit)
+		c.sessions.release()
+		return nil, o.err
+	}
+	if !o.late {
+		c.sessions.release()
+	}
+	return nil, lost("open a session", o.err)
+}
+
+// openChannel opens a channel, or stops waiting for it when ctx ends: what comes
+// late is closed, and then abandoned is called.
+func (c *Client) openChannel(ctx context.Context, kind string, data []byte, abandoned func()) opening {
 	opened := make(chan opening, 1)
 	go func() {
-		channel, requests, err := c.conn.OpenChannel("session", nil)
-		opened <- opening{channel, requests, err}
+		channel, requests, err := c.conn.OpenChannel(kind, data)
+		opened <- opening{channel: channel, requests: requests, err: err}
 	}()
 	select {
 	case o := <-opened:
-		if o.err != nil {
-			err := openError(o.err)
-			if refused := (&ssh.OpenChannelError{}); errors.As(err, &refused) {
-				c.sessions.halve(limit)
-			}
-			c.sessions.release()
-			return nil, err
-		}
-		return newSession(c.address, o.channel, o.requests), nil
+		return o
 	case <-ctx.Done():
-		go c.abandon(opened)
+		go abandon(opened, abandoned)
 		c.suspect()
-		return nil, lost("open a session", context.Cause(ctx))
+		return opening{err: context.Cause(ctx), late: true}
 	}
 }
 
-// abandon closes a session that came too late. If it never comes, the keepalive
+// abandon closes a channel that came too late. If it never comes, the keepalive
 // that was asked for ends the connection, and that ends this wait.
-func (c *Client) abandon(opened <-chan opening) {
-	defer c.sessions.release()
+func abandon(opened <-chan opening, abandoned func()) {
+	defer abandoned()
 	o := <-opened
 	if o.err != nil {
 		return
 	}
 	_ = o.channel.Close()
 	ssh.DiscardRequests(o.requests)
-}
-
-func openError(err error) error {
-	refused := &ssh.OpenChannelError{}
-	if errors.As(err, &refused) {
-		return err
-	}
-	return lost("open a session", err)
 }
 
 func lost(doing string, err error) error { return &transport.LostError{Doing: doing, Err: err} }

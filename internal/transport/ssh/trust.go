@@ -7,40 +7,64 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
-// pins are the keys that a host may show.
+// pins are what a host may prove itself by.
 type pins struct {
-	keys       []ssh.PublicKey
-	algorithms []string
+	keys        []ssh.PublicKey
+	authorities []ssh.PublicKey
+	names       []string // of which a certificate must name one
+	algorithms  []string // to ask the host for, in this order
 }
 
-func parsePins(lines []string) (pins, error) {
-	var p pins
-	for i, line := range lines {
-		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
-		if err != nil {
-			return pins{}, untrusted(fmt.Errorf("pinned host key %d cannot be read: %w", i+1, err))
-		}
-		algorithms := algorithmsFor(key.Type())
-		if algorithms == nil {
-			return pins{}, untrusted(fmt.Errorf("pinned host key %d is of type %s, which is not supported", i+1, key.Type()))
-		}
-		p.keys = append(p.keys, key)
-		for _, algorithm := range algorithms {
+func parsePins(config Config) (pins, error) {
+	p := pins{names: hostNames(config.Address)}
+	var err error
+	if p.authorities, err = parseKeys("host key authority", config.HostKeyAuthorities); err != nil {
+		return pins{}, err
+	}
+	if p.keys, err = parseKeys("pinned host key", config.HostKeys); err != nil {
+		return pins{}, err
+	}
+	if len(p.authorities) > 0 {
+		p.algorithms = slices.Clone(certificateAlgorithms)
+	}
+	for _, key := range p.keys {
+		for _, algorithm := range algorithmsFor(key.Type()) {
 			if !slices.Contains(p.algorithms, algorithm) {
 				p.algorithms = append(p.algorithms, algorithm)
 			}
 		}
 	}
-	if len(p.keys) == 0 {
+	if p.none() {
 		p.algorithms = hostKeyAlgorithms
 	}
 	return p, nil
+}
+
+func (p pins) none() bool { return len(p.keys) == 0 && len(p.authorities) == 0 }
+
+func parseKeys(what string, lines []string) ([]ssh.PublicKey, error) {
+	keys := make([]ssh.PublicKey, 0, len(lines))
+	for i, line := range lines {
+		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err != nil {
+			return nil, untrusted(fmt.Errorf("%s %d cannot be read: %w", what, i+1, err))
+		}
+		if algorithmsFor(key.Type()) == nil {
+			return nil, untrusted(fmt.Errorf("%s %d is of type %s, which is not supported", what, i+1, key.Type()))
+		}
+		if err := tooShort(key); err != nil {
+			return nil, untrusted(fmt.Errorf("%s %d: %w", what, i+1, err))
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 func untrusted(err error) *transport.TrustError {
@@ -50,24 +74,149 @@ func untrusted(err error) *transport.TrustError {
 // verifier is the host key callback of one handshake: it remembers what it saw.
 type verifier struct {
 	pins pins
-	seen ssh.PublicKey
-	// accepted is set before any authentication begins.
-	accepted bool
+	now  time.Time
+	seen ssh.PublicKey // the key, also where a certificate of it was shown
 }
 
-func (v *verifier) check(_ string, _ net.Addr, key ssh.PublicKey) error {
-	v.seen = key
+func (v *verifier) check(_ string, _ net.Addr, shown ssh.PublicKey) error {
+	if certificate, ok := shown.(*ssh.Certificate); ok {
+		v.seen = certificate.Key
+		return v.checkCertificate(certificate)
+	}
+	v.seen = shown
+	if err := tooShort(shown); err != nil {
+		return v.mismatch(err)
+	}
 	for _, pinned := range v.pins.keys {
-		if bytes.Equal(pinned.Marshal(), key.Marshal()) {
-			v.accepted = true
+		if bytes.Equal(pinned.Marshal(), shown.Marshal()) {
 			return nil
 		}
 	}
-	reason := transport.TrustMismatch
-	if len(v.pins.keys) == 0 {
-		reason = transport.TrustUnpinned
+	err := v.mismatch(nil)
+	if v.pins.none() {
+		err.Reason = transport.TrustUnpinned
 	}
-	return &transport.TrustError{Reason: reason, Seen: keyLine(key), Fingerprint: ssh.FingerprintSHA256(key)}
+	return err
+}
+
+func (v *verifier) mismatch(err error) *transport.TrustError {
+	return &transport.TrustError{
+		Reason: transport.TrustMismatch, Seen: keyLine(v.seen), Fingerprint: ssh.FingerprintSHA256(v.seen),
+		Accepted: v.pins.String(), Err: err,
+	}
+}
+
+// checkCertificate follows OpenSSH, but that a certificate without principals
+// is good for no host here, and for every host there.
+func (v *verifier) checkCertificate(certificate *ssh.Certificate) error {
+	if err := v.unfit(certificate); err != nil {
+		return v.mismatch(fmt.Errorf("it shows a certificate of authority %s for %s: %w",
+			ssh.FingerprintSHA256(certificate.SignatureKey), principals(certificate), err))
+	}
+	err := validAt(certificate, v.now)
+	if notYet := (&notYetError{}); err == nil || errors.As(err, &notYet) {
+		return err
+	}
+	return v.mismatch(err)
+}
+
+// unfit says why a certificate is none for this host, at whatever time.
+func (v *verifier) unfit(certificate *ssh.Certificate) error {
+	trusted := func(authority ssh.PublicKey) bool {
+		return bytes.Equal(authority.Marshal(), certificate.SignatureKey.Marshal())
+	}
+	named := func(name string) bool {
+		return slices.ContainsFunc(certificate.ValidPrincipals, func(pattern string) bool { return matches(pattern, name) })
+	}
+	switch {
+	case !slices.ContainsFunc(v.pins.authorities, trusted):
+		return errors.New("that authority is not trusted")
+	case certificate.CertType != ssh.HostCert:
+		return errors.New("it is a certificate for users")
+	case !slices.ContainsFunc(v.pins.names, named):
+		return errors.New("it does not name this host")
+	}
+	if err := tooShort(certificate.Key); err != nil {
+		return err
+	}
+	// Its time is judged apart.
+	return signedWell(certificate, unix(certificate.ValidAfter))
+}
+
+// longestList bounds what is quoted of a certificate, which can name hundreds of hosts.
+const longestList = 120
+
+func principals(certificate *ssh.Certificate) string {
+	if len(certificate.ValidPrincipals) == 0 {
+		return "no host"
+	}
+	text := strings.Join(certificate.ValidPrincipals, ",")
+	if len(text) > longestList {
+		text = strings.ToValidUTF8(text[:longestList], "") + "..."
+	}
+	return text
+}
+
+// String says what would be accepted.
+func (p pins) String() string {
+	var accepted []string
+	if len(p.keys) > 0 {
+		accepted = append(accepted, "key "+fingerprints(p.keys))
+	}
+	if len(p.authorities) > 0 {
+		accepted = append(accepted, fmt.Sprintf("a certificate for %s by authority %s", strings.Join(p.names, " or "), fingerprints(p.authorities)))
+	}
+	return strings.Join(accepted, ", or ")
+}
+
+func fingerprints(keys []ssh.PublicKey) string {
+	const most = 3
+	var texts []string
+	for _, key := range keys[:min(most, len(keys))] {
+		texts = append(texts, ssh.FingerprintSHA256(key))
+	}
+	if len(keys) > most {
+		texts = append(texts, "...")
+	}
+	return strings.Join(texts, " or ")
+}
+
+// hostNames are the forms in which certificates name what listens at an address:
+// the host, and [host]:port where the port is not the usual one.
+func hostNames(address string) []string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return []string{address}
+	}
+	names := []string{host}
+	if port != "22" {
+		names = append(names, "["+host+"]:"+port)
+	}
+	return names
+}
+
+// matches compares a principal with a name as OpenSSH does (PATTERNS in
+// ssh_config(5)): * is any text, ? any character, and case does not count.
+func matches(pattern, name string) bool {
+	pattern, name = strings.ToLower(pattern), strings.ToLower(name)
+	star, resume := -1, 0
+	p := 0
+	for n := 0; n < len(name); {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, resume = p, n
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == name[n]):
+			p++
+			n++
+		case star >= 0:
+			resume++
+			p, n = star+1, resume
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
 }
 
 // noPinnedType tells whether a handshake failed because the host has no key of
