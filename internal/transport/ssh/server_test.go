@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,11 +33,18 @@ type fakeHost struct {
 	muteSessions atomic.Bool   // neither opens sessions nor refuses them
 	muteRequests atomic.Bool   // does not answer keepalives
 	muteClose    atomic.Bool   // keeps sessions that are closed
+	penalties    bool          // as OpenSSH's PerSourcePenalties: after a refusal nobody is heard
+	noForwarding bool          // refuses direct-tcpip
 
 	authBytes atomic.Int32 // authentication requests
+	refusals  atomic.Int32 // of them, credentials that were refused
 	passwords atomic.Int32 // attempts with a password
 	open      atomic.Int32 // sessions
 	most      atomic.Int32 // of them at once
+	accepted  atomic.Int32 // connections
+	greeting  atomic.Int32 // connections that are not authenticated yet
+	mostMet   atomic.Int32 // of them at once
+	forwards  atomic.Int32 // connections that were made for others
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -73,7 +81,12 @@ func newFakeHost(t *testing.T, change func(*fakeHost)) *fakeHost {
 		s.exit(0)
 	}
 	h.config = &ssh.ServerConfig{
-		AuthLogCallback: func(ssh.ConnMetadata, string, error) { h.authBytes.Add(1) },
+		AuthLogCallback: func(_ ssh.ConnMetadata, method string, err error) {
+			h.authBytes.Add(1)
+			if err != nil && method != "none" {
+				h.refusals.Add(1)
+			}
+		},
 		PasswordCallback: func(_ ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
 			h.passwords.Add(1)
 			if string(password) != "right" {
@@ -99,6 +112,7 @@ func newFakeHost(t *testing.T, change func(*fakeHost)) *fakeHost {
 			h.mu.Lock()
 			h.conns = append(h.conns, conn)
 			h.mu.Unlock()
+			h.accepted.Add(1)
 			group.Go(func() { h.serve(conn) })
 		}
 	})
@@ -125,13 +139,22 @@ func (h *fakeHost) serve(conn net.Conn) {
 		_, _ = io.Copy(io.Discard, conn)
 		return
 	}
+	if h.penalties && h.refusals.Load() > 0 {
+		return
+	}
+	raise(&h.mostMet, h.greeting.Add(1))
 	time.Sleep(h.bannerDelay)
 	server, channels, requests, err := ssh.NewServerConn(conn, h.config)
+	h.greeting.Add(-1)
 	if err != nil {
 		return
 	}
 	go h.answer(requests)
 	for channel := range channels {
+		if channel.ChannelType() == "direct-tcpip" {
+			go h.forward(channel)
+			continue
+		}
 		go h.session(conn, channel)
 	}
 	_ = server.Wait()
@@ -155,12 +178,7 @@ func (h *fakeHost) session(conn net.Conn, offered ssh.NewChannel) {
 		_ = offered.Reject(ssh.ConnectionFailed, "open failed")
 		return
 	}
-	for {
-		most := h.most.Load()
-		if now <= most || h.most.CompareAndSwap(most, now) {
-			break
-		}
-	}
+	raise(&h.most, now)
 	channel, requests, err := offered.Accept()
 	if err != nil {
 		return
@@ -177,6 +195,48 @@ func (h *fakeHost) session(conn net.Conn, offered ssh.NewChannel) {
 	if !h.muteClose.Load() {
 		_ = channel.Close()
 	}
+}
+
+// raise keeps the highest of the values.
+func raise(most *atomic.Int32, value int32) {
+	for {
+		before := most.Load()
+		if value <= before || most.CompareAndSwap(before, value) {
+			return
+		}
+	}
+}
+
+// forward connects as jump hosts do.
+func (h *fakeHost) forward(offered ssh.NewChannel) {
+	var to struct {
+		Host   string
+		Port   uint32
+		Origin string
+		From   uint32
+	}
+	if h.noForwarding || ssh.Unmarshal(offered.ExtraData(), &to) != nil {
+		_ = offered.Reject(ssh.Prohibited, "administratively prohibited")
+		return
+	}
+	conn, err := net.Dial("tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
+	if err != nil {
+		_ = offered.Reject(ssh.ConnectionFailed, "Connection refused")
+		return
+	}
+	h.forwards.Add(1)
+	channel, requests, err := offered.Accept()
+	if err != nil {
+		_ = conn.Close()
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	go func() {
+		_, _ = io.Copy(conn, channel)
+		_ = conn.Close()
+	}()
+	_, _ = io.Copy(channel, conn)
+	_ = channel.Close()
 }
 
 func (h *fakeHost) hostKey() string { return keyLine(h.key.PublicKey()) }
@@ -222,7 +282,10 @@ func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
 func requireJoined(t *testing.T, functions ...string) {
 	t.Helper()
 	if len(functions) == 0 {
-		functions = []string{"ssh.(*session)", "ssh.(*Client)", "ssh.newClient", "ssh.handshake("}
+		functions = []string{
+			"ssh.(*session)", "ssh.(*Client)", "ssh.newClient", "ssh.handshake(", "ssh.abandon",
+			"ssh.(*Pool)", "ssh.(*forwarded)", "ssh.newForwarded", "ssh.budget",
+		}
 	}
 	require.Eventually(t, func() bool { return !running(functions) }, 3*time.Second, 10*time.Millisecond, "goroutines are left")
 }
