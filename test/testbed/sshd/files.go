@@ -94,8 +94,29 @@ func (s *Server) generateHostKey() error {
 	return nil
 }
 
+// certify writes the certificate of the host key, if there is to be one.
+func (s *Server) certify() error {
+	if s.options.Certify == nil {
+		return nil
+	}
+	s.mu.Lock()
+	key := s.hostKey
+	s.mu.Unlock()
+	certificate, err := s.options.Certify(key, s.addr)
+	if err != nil {
+		return fmt.Errorf("certify the host key: %w", err)
+	}
+	return os.WriteFile(s.file("host_key-cert.pub"), ssh.MarshalAuthorizedKey(certificate), 0o600)
+}
+
 func (s *Server) writeConfig() error {
+	if err := s.certify(); err != nil {
+		return err
+	}
 	lines := append([]string(nil), s.options.Config...)
+	if s.options.Certify != nil {
+		lines = append(lines, "HostCertificate "+s.file("host_key-cert.pub"))
+	}
 	lines = append(lines,
 		"ListenAddress "+s.addr.String(),
 		"HostKey "+s.file("host_key"),

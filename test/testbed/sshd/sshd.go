@@ -43,6 +43,9 @@ type Options struct {
 	// ForceShell is the shell that sessions see and get as the user's login shell,
 	// such as /bin/sh. It needs root.
 	ForceShell string
+	// Certify, where set, gives the host key a certificate, which the server shows
+	// to those who ask for one. It is called for each new key and port.
+	Certify func(hostKey ssh.PublicKey, address netip.AddrPort) (*ssh.Certificate, error)
 }
 
 // Server is a running OpenSSH server.
@@ -234,7 +237,7 @@ func (s *Server) HostKeys() []string {
 // SwapHostKey gives the server another host key, as a reinstalled machine has.
 // Connections that are open go on.
 func (s *Server) SwapHostKey(ctx context.Context) error {
-	if err := s.generateHostKey(); err != nil {
+	if err := errors.Join(s.generateHostKey(), s.certify()); err != nil {
 		return fmt.Errorf("swap the host key: %w", err)
 	}
 	listening := s.listening()
