@@ -37,15 +37,20 @@ func newHalfOpen(t *testing.T, target string) *halfOpen {
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
-		p.freeze()
-		p.mu.Lock()
-		for _, conn := range p.conns {
-			_ = conn.Close()
-		}
-		p.mu.Unlock()
+		p.cut()
 		group.Wait()
 	})
 	return p
+}
+
+// cut ends all connections, as the hosts' own timeouts do in the end.
+func (p *halfOpen) cut() {
+	p.freeze()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Close()
+	}
 }
 
 func (p *halfOpen) address() string { return p.listener.Addr().String() }
@@ -59,9 +64,10 @@ func (p *halfOpen) carry(group *sync.WaitGroup, client net.Conn) {
 	frozen := make(chan struct{})
 	p.mu.Lock()
 	p.conns = append(p.conns, client, server)
-	p.frozen[client] = frozen
 	if p.stopped {
 		close(frozen)
+	} else {
+		p.frozen[client] = frozen
 	}
 	p.mu.Unlock()
 	group.Go(func() { pump(server, client, frozen) })

@@ -292,9 +292,10 @@ func requireJoined(t *testing.T, functions ...string) {
 
 // running tells whether a goroutine is in one of the functions.
 func running(functions []string) bool {
-	buffer := make([]byte, 1<<20)
-	stacks := string(buffer[:runtime.Stack(buffer, true)])
-	return slices.ContainsFunc(functions, func(function string) bool {
-		return strings.Contains(stacks, "internal/transport/"+function)
-	})
+	return slices.ContainsFunc(functions, func(function string) bool { return anyRunning("internal/transport/" + function) })
+}
+
+func anyRunning(function string) bool {
+	buffer := make([]byte, 8<<20)
+	return strings.Contains(string(buffer[:runtime.Stack(buffer, true)]), function)
 }
