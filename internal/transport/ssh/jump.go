@@ -42,8 +42,12 @@ type flight struct {
 	done    chan struct{}
 	waiting int
 	cancel  context.CancelFunc
+	left    bool  // by all who waited, before it was through
 	err     error // written before done is closed
 }
+
+// errLeft says that a dial was given up by those who waited for it: that tells nothing of the jump host.
+var errLeft = errors.New("the dial was given up")
 
 func (p *Pool) find(config Config) *jump {
 	j := p.jumps[config.Version]
@@ -65,7 +69,7 @@ func (p *Pool) acquire(ctx context.Context, config Config) (*jump, *Client, erro
 		select {
 		case <-flight.done:
 			p.leave(j, flight)
-			if flight.err != nil {
+			if flight.err != nil && !errors.Is(flight.err, errLeft) {
 				return nil, nil, flight.err
 			}
 		case <-ctx.Done():
@@ -129,6 +133,11 @@ func (p *Pool) land(j *jump, client *Client, err error, request string) {
 	f := j.flight
 	j.flight = nil
 	defer close(f.done)
+	if err != nil && f.left && errors.Is(err, context.Canceled) {
+		f.err = errLeft
+		p.rest(j)
+		return
+	}
 	if err != nil {
 		f.err = atHop(j.config, err)
 		j.fail(f.err, request, time.Now())
@@ -163,6 +172,7 @@ func (p *Pool) leave(j *jump, f *flight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f.waiting--; f.waiting == 0 {
+		f.left = true
 		f.cancel()
 		p.rest(j)
 	}

@@ -450,6 +450,22 @@ func TestDialThroughASilentJumpEndsWithItsContext(t *testing.T) {
 	requireJoined(t)
 }
 
+// TestJumpIsDialledAgainAfterOthersLeft: that they had no time left says nothing about the jump host.
+func TestJumpIsDialledAgainAfterOthersLeft(t *testing.T) {
+	pool := newTestPool(t)
+	bastion, target := newFakeHost(t, func(h *fakeHost) { h.bannerDelay = 300 * time.Millisecond }), newFakeHost(t, nil)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		_, err := pool.Dial(ctx, via(target, bastion))
+		cancel()
+		require.Error(t, err)
+	}
+	client, err := pool.Dial(context.Background(), via(target, bastion))
+	require.NoError(t, err)
+	echo(t, client)
+	require.NoError(t, client.Close())
+}
+
 // TestPoolClosesWhileDialling leaves nothing.
 func TestPoolClosesWhileDialling(t *testing.T) {
 	pool := NewPool()
