@@ -124,15 +124,19 @@ func (a *authenticator) passwordTried() bool {
 // one means that the first answer was wrong, or that more than a password is asked for.
 func (a *authenticator) answer() ssh.KeyboardInteractiveChallenge {
 	given := false
+	var notices []string // what was said since without a question
 	return func(name, instruction string, questions []string, echos []bool) ([]string, error) {
+		notices = append(notices, name, instruction)
 		switch {
-		case wantsNewPassword(name, instruction, questions):
+		case len(questions) == 0:
+			notices = notices[max(0, len(notices)-mostBanners):]
+			return nil, nil
+		case slices.ContainsFunc(questions, newPassword.MatchString),
+			given && slices.ContainsFunc(append(notices, questions...), changePassword.MatchString):
 			a.reason = passwordExpired
 			return nil, errRefused
-		case len(questions) == 0:
-			return nil, nil
 		case !given && len(questions) == 1 && !echos[0]:
-			given = true
+			given, notices = true, nil
 			return []string{a.password}, nil
 		case !given || len(questions) != 1 || echos[0]:
 			a.reason = "the host asks for more than a password"
@@ -143,14 +147,14 @@ func (a *authenticator) answer() ssh.KeyboardInteractiveChallenge {
 
 const passwordExpired = "the password has expired and the host wants a new one"
 
-// newPassword is how PAM modules ask for another password: Linux-PAM, "Current
-// password:" and "New password:" after "You are required to change your
-// password immediately"; older ones, "(current) UNIX password:"; FreeBSD, "Old Password:".
-var newPassword = regexp.MustCompile(`(?i)(new|old|current|retype|re-enter|change|expired)\b.{0,40}\bpassword|password.{0,40}\b(expired|changed?)\b`)
-
-func wantsNewPassword(name, instruction string, questions []string) bool {
-	return newPassword.MatchString(name) || newPassword.MatchString(instruction) || slices.ContainsFunc(questions, newPassword.MatchString)
-}
+// How PAM modules ask for another password: Linux-PAM, "Current password:" and
+// "New password:" after "You are required to change your password immediately"; older
+// ones, "(current) UNIX password:"; FreeBSD, "Old Password:". Before the
+// password was given, a warning that it is to be changed soon is only that.
+var (
+	newPassword    = regexp.MustCompile(`(?i)\b(new|retype|re-enter)\b.{0,40}\bpassword`)
+	changePassword = regexp.MustCompile(`(?i)(old|current|change)\b.{0,40}\bpassword|password.{0,40}\b(expired|changed?)\b`)
+)
 
 func (a *authenticator) methods() string {
 	if len(a.tried) == 0 {

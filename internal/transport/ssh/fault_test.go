@@ -183,10 +183,21 @@ func TestExpiredPasswords(t *testing.T) {
 		change func(*fakeHost)
 		method string
 	}{
-		"Linux-PAM":     {ask("", "You are required to change your password immediately (administrator enforced).", "Current password: "), expired},
-		"new password":  {ask("", "", "New password: ", "Retype new password: "), expired},
-		"older PAM":     {ask("", "", "(current) UNIX password: "), expired},
-		"old password":  {ask("", "", "Old Password:"), expired},
+		"Linux-PAM":    {ask("", "You are required to change your password immediately (administrator enforced).", "Current password: "), expired},
+		"new password": {ask("", "", "New password: ", "Retype new password: "), expired},
+		"older PAM":    {ask("", "", "(current) UNIX password: "), expired},
+		"old password": {ask("", "", "Old Password:"), expired},
+		"said before": {func(h *fakeHost) {
+			ask("", "", "Password: ")(h)
+			h.config.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+				if _, err := ask("", "", []string{"Password: "}, []bool{false}); err == nil {
+					h.passwords.Add(1)
+				}
+				_, _ = ask("", "Your password has expired.", nil, nil)
+				_, err := ask("", "", []string{"Enter it: "}, []bool{false})
+				return nil, err
+			}
+		}, expired},
 		"title":         {ask("Password expired", "", "Enter: "), expired},
 		"second factor": {ask("", "", "Verification code: ", "Another: "), more},
 		"asked again":   {ask("", "", "Password: "), "keyboard-interactive"},
@@ -199,6 +210,23 @@ func TestExpiredPasswords(t *testing.T) {
 			require.Equal(t, int32(1), host.passwords.Load())
 		})
 	}
+}
+
+// TestPasswordThatExpiresSoon: a warning, with the question or after the answer, is no refusal.
+func TestPasswordThatExpiresSoon(t *testing.T) {
+	const warning = "Your password will expire in 3 days: change your password soon."
+	host := newFakeHost(t, func(h *fakeHost) {
+		h.config.PasswordCallback = nil
+		h.config.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			answers, err := ask("", warning, []string{"Password: "}, []bool{false})
+			if err != nil || answers[0] != "right" {
+				return nil, errors.New("refused")
+			}
+			_, err = ask("", warning, nil, nil)
+			return nil, err
+		}
+	})
+	host.dial(t)
 }
 
 // TestPasswordChangeRequest is how servers without PAM ask: RFC 4252, section 8.

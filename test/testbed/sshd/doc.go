@@ -2,7 +2,8 @@
 // tests of the SSH transport, on machines without root and, a hundred at a time,
 // for benchmarks.
 //
-// It owns, for each server, a directory with its configuration, host key and
+// It owns, for each server, a directory with its configuration, host key (with a
+// certificate, if asked for) and
 // authorized keys, and the process; as root also a control group, so that what
 // a session has left running ends with the server.
 //
