@@ -3,8 +3,7 @@
 // for benchmarks.
 //
 // It owns, for each server, a directory with its configuration, host key (with a
-// certificate, if asked for) and
-// authorized keys, and the process; as root also a control group, so that what
+// certificate, if asked for) and authorized keys, and the process; as root also a control group, so that what
 // a session has left running ends with the server.
 //
 // It promises that a server answers when Start returns and that nothing on the
