@@ -113,20 +113,11 @@ func become(spec *v1alpha1.Become) *posix.Become {
 }
 
 func connectWinRM(ctx context.Context, endpoint fleet.Endpoint, policy fleet.AddressPolicy) (machine.Machine, error) {
-	spec := endpoint.Spec.WinRM
 	roots, err := pool(endpoint.CA)
 	if err != nil {
 		return nil, err
 	}
-	client, err := winrm.Dial(ctx, winrm.Config{
-		Address:        address(endpoint.Spec.Address, spec.PortOrDefault()),
-		ServerName:     spec.ServerName,
-		Roots:          roots,
-		Username:       endpoint.Credentials.Username,
-		Password:       endpoint.Credentials.Password,
-		Authentication: string(spec.Authentication),
-		Control:        policy.Control,
-	})
+	client, err := winrm.Dial(ctx, winrmConfig(endpoint, roots, policy))
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +126,28 @@ func connectWinRM(ctx context.Context, endpoint fleet.Endpoint, policy fleet.Add
 		return nil, errors.Join(err, client.Close())
 	}
 	return introduced{Machine: host, peer: fleet.Peer{Address: client.Address().Addr().Unmap().String()}}, nil
+}
+
+// winrmConfig is what an endpoint says about a WinRM listener. The policy holds
+// for the addresses of KDCs as well.
+func winrmConfig(endpoint fleet.Endpoint, roots *x509.CertPool, policy fleet.AddressPolicy) winrm.Config {
+	spec, credentials := endpoint.Spec.WinRM, endpoint.Credentials
+	config := winrm.Config{
+		Scheme:            string(spec.Scheme),
+		Address:           address(endpoint.Spec.Address, spec.PortOrDefault()),
+		ServerName:        spec.ServerName,
+		Roots:             roots,
+		Username:          credentials.Username,
+		Password:          credentials.Password,
+		Authentication:    string(spec.Authentication),
+		ClientCertificate: credentials.ClientCertificate,
+		ClientKey:         credentials.ClientKey,
+		Control:           policy.Control,
+	}
+	if spec.Kerberos != nil {
+		config.Realm = winrm.Realm{Name: spec.Kerberos.Realm, KDCs: spec.Kerberos.KDCs, ServicePrincipal: spec.Kerberos.ServicePrincipal}
+	}
+	return config
 }
 
 // pool of the authorities in a PEM file; nil, which means the system's roots, for none.

@@ -2,101 +2,66 @@ package winrm
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/sha512"
-	"crypto/x509"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"hash"
 	"net/http"
 	"strings"
-
-	"github.com/bodgit/ntlmssp"
 
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
-// authenticate prepares a lane for requests. For Basic the credential travels
-// with each of them; for NTLM the connection itself is authenticated here.
-func (c *Client) authenticate(ctx context.Context, l *lane) error {
-	if c.config.Authentication == Basic {
-		pair := c.config.Username + ":" + c.config.Password
-		l.authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
-		return nil
-	}
-	return c.negotiate(ctx, l)
-}
-
-// negotiate carries out the three messages of NTLMv2 (MS-NLMP) as HTTP does
-// (RFC 4559): the first says who asks for what, the second is the host's
-// challenge, the third the proof. The proof is bound to the host's certificate.
-// Their requests have no body, so nothing is carried out by them.
-func (c *Client) negotiate(ctx context.Context, l *lane) error {
-	client, err := c.newNTLM()
-	if err != nil {
-		return fmt.Errorf("prepare NTLM: %w", err)
-	}
-	first, err := client.Authenticate(nil, nil)
-	if err != nil {
-		return fmt.Errorf("prepare NTLM: %w", err)
-	}
-	scheme, challenge, err := c.challenge(ctx, l, first)
-	if err != nil {
+// authenticate prepares a lane for requests. NTLM and Kerberos authenticate the
+// connection here; otherwise each request says who comes, which needs TLS.
+func (c *Client) authenticate(ctx context.Context, l *lane) (err error) {
+	switch {
+	case c.config.Authentication == NTLM:
+		return c.negotiateNTLM(ctx, l)
+	case c.config.Authentication == Kerberos:
+		return c.negotiateKerberos(ctx, l)
+	case l.tls != nil:
+		l.authorization, err = c.withinTLS(l.tls)
 		return err
 	}
-	third, err := proof(client, challenge, bindings(l.conn.ConnectionState().PeerCertificates[0]))
-	if err != nil {
-		return &transport.UnreachableError{Address: c.config.Address, Err: fmt.Errorf("NTLM challenge: %w", err)}
-	}
-	reply, err := c.handshake(ctx, l, scheme, third)
-	if err != nil {
-		return err
-	}
-	if reply.status == http.StatusUnauthorized {
-		return c.refuse(errors.New("the host answered 401 to the proof"))
-	}
-	if reply.last {
-		return &transport.UnreachableError{Address: c.config.Address, Err: errors.New("the listener does not keep connections, which NTLM needs")}
-	}
-	return nil
+	return unprotected("authentication %s needs TLS", c.config.Authentication)
 }
 
-// challenge sends the first message. WinRM offers Negotiate; a listener behind
-// something else may offer NTLM only.
-func (c *Client) challenge(ctx context.Context, l *lane, first []byte) (scheme string, challenge []byte, err error) {
-	scheme = "Negotiate"
-	reply, err := c.handshake(ctx, l, scheme, first)
-	if err != nil {
-		return "", nil, err
+// withinTLS is the Authorization header of requests inside a connection whose
+// handshake is done. It asks for that connection so that nobody can call it
+// without one.
+func (c *Client) withinTLS(conn *tls.Conn) (string, error) {
+	if !conn.ConnectionState().HandshakeComplete {
+		return "", errors.New("the TLS handshake is not complete")
 	}
-	if reply.status != http.StatusUnauthorized {
-		return "", nil, &transport.UnreachableError{Address: c.config.Address, Err: &HTTPError{Status: reply.status}}
+	if c.config.Authentication == Certificate {
+		return authorizationMutual, nil
 	}
-	if offered, _ := offer(reply.header, scheme); !offered {
-		scheme = "NTLM"
-		if offered, _ := offer(reply.header, scheme); !offered {
-			return "", nil, c.notOffered(reply.header)
-		}
-		if reply, err = c.handshake(ctx, l, scheme, first); err != nil {
-			return "", nil, err
-		}
-	}
-	_, token := offer(reply.header, scheme)
-	challenge, err = base64.StdEncoding.DecodeString(token)
-	if err != nil || len(challenge) == 0 {
-		return "", nil, &transport.UnreachableError{Address: c.config.Address, Err: errors.New("the listener sent no NTLM challenge")}
-	}
-	return scheme, challenge, nil
+	pair := c.config.Username + ":" + c.config.Password
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)), nil
 }
 
 func (c *Client) handshake(ctx context.Context, l *lane, scheme string, token []byte) (*httpReply, error) {
 	authorization := scheme + " " + base64.StdEncoding.EncodeToString(token)
-	reply, err := l.exchange(ctx, c.url, authorization, nil, c.config.DialTimeout)
+	reply, err := l.exchange(ctx, c.url, outgoing{authorization: authorization}, c.config.DialTimeout)
 	if err != nil {
 		return nil, &transport.UnreachableError{Address: c.config.Address, Err: fmt.Errorf("authenticate: %w", err)}
 	}
 	return reply, nil
+}
+
+// admitted reads the answer to the last message of a negotiation.
+func (c *Client) admitted(reply *httpReply) error {
+	switch {
+	case reply.status == http.StatusUnauthorized:
+		return c.refuse(errors.New("the host answered 401 to the proof"))
+	case reply.status >= 300 && reply.status < 400, reply.status == http.StatusNotFound:
+		return &transport.UnreachableError{Address: c.config.Address, Err: &HTTPError{Status: reply.status}}
+	case reply.last:
+		return &transport.UnreachableError{Address: c.config.Address,
+			Err: fmt.Errorf("the listener does not keep connections, which %s needs", c.config.Authentication)}
+	}
+	return nil
 }
 
 // offer looks for a scheme among the WWW-Authenticate headers, and its token.
@@ -114,73 +79,23 @@ func offer(header http.Header, scheme string) (offered bool, token string) {
 
 // refuse remembers a refusal, so that no second attempt is made.
 func (c *Client) refuse(why error) error {
-	refused := &transport.CredentialsError{Method: c.config.Authentication, User: c.config.Username, Err: why}
-	c.refused.CompareAndSwap(nil, refused)
-	return c.refused.Load()
+	return c.finish(&transport.CredentialsError{Method: c.config.Authentication, User: c.config.user(), Err: why})
 }
 
 // notOffered is a refusal before any credential was sent.
 func (c *Client) notOffered(header http.Header) error {
 	offers := strings.Join(header.Values("WWW-Authenticate"), ", ")
-	refused := &transport.CredentialsError{
+	return c.finish(&transport.CredentialsError{
 		Method: fmt.Sprintf("%s, not offered: the listener offers %.100q; no credential was sent", c.config.Authentication, offers),
-		User:   c.config.Username,
+		User:   c.config.user(),
 		Err:    errors.New("the listener does not offer " + c.config.Authentication),
+	})
+}
+
+// user is who comes, for errors: a certificate's subject where there is no name.
+func (config *Config) user() string {
+	if config.Username == "" && len(config.certificates) > 0 && config.certificates[0].Leaf != nil {
+		return config.certificates[0].Leaf.Subject.String()
 	}
-	c.refused.CompareAndSwap(nil, refused)
-	return c.refused.Load()
-}
-
-func (c *Client) newNTLM() (*ntlmssp.Client, error) {
-	domain, user := splitUser(c.config.Username)
-	return ntlmssp.NewClient(
-		ntlmssp.SetUserInfo(user, c.config.Password),
-		ntlmssp.SetDomain(domain),
-		ntlmssp.SetVersion(ntlmssp.DefaultVersion()),
-	)
-}
-
-// splitUser takes DOMAIN\user apart. A dot means the host itself, as no domain
-// does; user@domain stays whole.
-func splitUser(name string) (domain, user string) {
-	domain, user, found := strings.Cut(name, `\`)
-	if !found {
-		return "", name
-	}
-	if domain == "." {
-		domain = ""
-	}
-	return domain, user
-}
-
-// proof computes the third message. The library reads what the host sent, and
-// is not trusted to survive all of it.
-func proof(client *ntlmssp.Client, challenge []byte, bindings *ntlmssp.ChannelBindings) (third []byte, err error) {
-	defer func() {
-		if recovered := recover(); recovered != nil {
-			err = errors.New("malformed")
-		}
-	}()
-	return client.Authenticate(challenge, bindings)
-}
-
-// bindings binds the authentication to the TLS connection (tls-server-end-point,
-// RFC 5929): a proof that was relayed from another listener is worth nothing.
-func bindings(certificate *x509.Certificate) *ntlmssp.ChannelBindings {
-	sum := endpointHash(certificate.SignatureAlgorithm)
-	sum.Write(certificate.Raw)
-	return &ntlmssp.ChannelBindings{ApplicationData: sum.Sum([]byte(ntlmssp.TLSServerEndPoint + ":"))}
-}
-
-// endpointHash is the hash of the certificate's signature, with SHA-256 in the
-// place of MD5 and SHA-1 and where there is none (RFC 5929, section 4.1).
-func endpointHash(algorithm x509.SignatureAlgorithm) hash.Hash {
-	switch algorithm {
-	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
-		return sha512.New384()
-	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
-		return sha512.New()
-	default:
-		return sha256.New()
-	}
+	return config.Username
 }

@@ -81,24 +81,42 @@ func (c *Client) Query(ctx context.Context, namespace, wql string) ([]Instance, 
 	m.body = enumerate{Max: pageSize, Filter: filter{Dialect: dialectWQL, Query: wql}}
 	body, err := c.send(ctx, "query "+namespace, m)
 	var instances []Instance
+	next := ""
 	for page := 0; ; page++ {
+		if err == nil && page == maxPages {
+			err = fmt.Errorf("no end after %d pages", maxPages)
+		}
 		if err != nil {
+			c.releaseEnumeration(resource, next)
 			return nil, fmt.Errorf("query %s: %w", namespace, err)
 		}
 		answer := firstOf(body, "EnumerateResponse", "PullResponse")
 		for _, item := range answer.items() {
 			instances = append(instances, instance(item))
 		}
-		next := answer.child("EnumerationContext").value()
+		next = answer.child("EnumerationContext").value()
 		if answer == nil || answer.child("EndOfSequence") != nil || next == "" {
 			return instances, nil
-		}
-		if page == maxPages {
-			return nil, fmt.Errorf("query %s: no end after %d pages", namespace, maxPages)
 		}
 		m = message{action: nsEnumeration + "/Pull", resource: resource, body: pull{Context: next, Max: pageSize}}
 		body, err = c.send(ctx, "query "+namespace, m)
 	}
+}
+
+type releaseBody struct {
+	XMLName xml.Name `xml:"n:Release"`
+	Context string   `xml:"n:EnumerationContext"`
+}
+
+// releaseEnumeration gives back an enumeration that is not read to its end, in
+// the background: the host keeps it otherwise until it expires.
+func (c *Client) releaseEnumeration(resource, id string) {
+	if id == "" {
+		return
+	}
+	c.inBackground(func(ctx context.Context) {
+		_, _ = c.send(ctx, "release an enumeration", message{action: nsEnumeration + "/Release", resource: resource, body: releaseBody{Context: id}})
+	})
 }
 
 func firstOf(body *node, names ...string) *node {

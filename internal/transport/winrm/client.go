@@ -2,26 +2,16 @@ package winrm
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/isthmus-dev/isthmus/internal/transport"
-)
-
-// The ways to authenticate. Basic sends the password inside TLS; there is no
-// way to write down a connection without TLS.
-const (
-	NTLM  = "NTLM"
-	Basic = "Basic"
 )
 
 const (
@@ -38,22 +28,6 @@ const (
 	closeTime   = 5 * time.Second
 )
 
-// Config says how a host is reached. Address, Username and Authentication are required.
-type Config struct {
-	Address        string         // host:port of the HTTPS listener
-	ServerName     string         // in the certificate; empty: the host of Address
-	Roots          *x509.CertPool // nil: the system's roots
-	Username       string         // user, DOMAIN\user or user@domain
-	Password       string
-	Authentication string        // NTLM or Basic
-	DialTimeout    time.Duration // of TCP and TLS together; 0: 10 s
-	// OperationTimeout is how long the host works at one request before it
-	// answers "not yet"; 0: 20 s. It does not limit how long a command runs.
-	OperationTimeout time.Duration
-	// Control may refuse an address before it is connected to, as in net.Dialer.
-	Control func(network, address string, c syscall.RawConn) error
-}
-
 // Client is a host that has been reached, verified and authenticated to. Its
 // methods may be called from several goroutines.
 type Client struct {
@@ -69,9 +43,11 @@ type Client struct {
 	idleShells    []*shell
 	closed        bool
 
-	// refused remembers that the host refused the credentials: nothing is
-	// tried with them again, whoever asks.
-	refused atomic.Pointer[transport.CredentialsError]
+	// final is an error after which nothing is sent any more, whoever asks: the
+	// host refused the credentials, or answered a sealed message in the clear.
+	final atomic.Pointer[finalError]
+	// tickets are those of Kerberos; nil for other authentications.
+	tickets *ticketSource
 
 	// life ends when Close begins; background is what Close waits for.
 	life       context.Context
@@ -93,12 +69,15 @@ func Dial(ctx context.Context, config Config) (*Client, error) {
 	life, end := context.WithCancel(context.Background())
 	c := &Client{
 		config:  config,
-		url:     "https://" + config.Address + "/wsman",
+		url:     strings.ToLower(config.Scheme) + "://" + config.Address + "/wsman",
 		session: "uuid:" + newID(),
 		lanes:   make(chan struct{}, maxLanes),
 		shells:  make(chan struct{}, maxShells),
 		life:    life,
 		end:     end,
+	}
+	if config.Authentication == Kerberos {
+		c.tickets = newTicketSource(config)
 	}
 	if err := c.identify(ctx); err != nil {
 		end()
@@ -106,30 +85,6 @@ func Dial(ctx context.Context, config Config) (*Client, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-func (config *Config) complete() error {
-	host, _, err := net.SplitHostPort(config.Address)
-	if err != nil {
-		return fmt.Errorf("address of the WinRM listener: %w", err)
-	}
-	if config.ServerName == "" {
-		config.ServerName = host
-	}
-	if config.Authentication != NTLM && config.Authentication != Basic {
-		return fmt.Errorf("authentication %q: want %s or %s", config.Authentication, NTLM, Basic)
-	}
-	if config.Username == "" {
-		return errors.New("a username is required")
-	}
-	if config.DialTimeout <= 0 {
-		config.DialTimeout = defaultDialTimeout
-	}
-	if config.OperationTimeout <= 0 {
-		config.OperationTimeout = defaultOperationTimeout
-	}
-	config.OperationTimeout = min(config.OperationTimeout, longestOperation)
-	return nil
 }
 
 // identify is the cheap request that proves the whole way there and back.

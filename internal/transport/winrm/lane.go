@@ -31,16 +31,27 @@ const (
 	peekAfter = time.Second
 )
 
-// lane is one TCP connection with TLS, authenticated for as long as it lives. It
-// is used by one request at a time. It speaks HTTP through net/http's codec but
-// not through its pool: the pool may send a request again on another connection,
-// and would not know which of its connections are authenticated.
+// lane is one TCP connection, authenticated for as long as it lives, with TLS or
+// a session that seals messages. It is used by one request at a time. It speaks
+// HTTP through net/http's codec but not through its pool: the pool may send a
+// request again on another connection, and would not know which of its
+// connections are authenticated.
 type lane struct {
-	conn   *tls.Conn
+	conn   net.Conn
 	reader *bufio.Reader
-	// authorization goes with every request (Basic); empty for NTLM.
+	tls    *tls.Conn // conn itself; nil over HTTP
+	// session seals messages; without TLS none is sent but through it.
+	session session
+	// authorization goes with every request (Basic, Certificate); otherwise it is empty.
 	authorization string
 	rested        time.Time
+}
+
+// outgoing is a request before it is written; without a body it only authenticates.
+type outgoing struct {
+	authorization string
+	contentType   string
+	body          []byte
 }
 
 // httpReply is an answer with its body, before it is understood.
@@ -55,8 +66,8 @@ type httpReply struct {
 // acquire takes a lane for one request: an idle one, or a new one that is
 // connected and authenticated. Nothing of the request has been sent when it fails.
 func (c *Client) acquire(ctx context.Context) (*lane, error) {
-	if refused := c.refused.Load(); refused != nil {
-		return nil, refused
+	if final := c.final.Load(); final != nil {
+		return nil, final.err
 	}
 	select {
 	case c.lanes <- struct{}{}:
@@ -123,17 +134,11 @@ func (c *Client) connect(ctx context.Context) (*lane, error) {
 	if err != nil {
 		return nil, &transport.UnreachableError{Address: c.config.Address, Err: err}
 	}
-	conn := tls.Client(raw, &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		RootCAs:    c.config.Roots,
-		ServerName: c.config.ServerName,
-		NextProtos: []string{"http/1.1"},
-	})
-	if err := conn.HandshakeContext(dialCtx); err != nil {
+	l, err := c.protect(dialCtx, raw)
+	if err != nil {
 		raw.Close() //nolint:errcheck // the handshake's error is the one that matters
-		return nil, c.handshakeError(err)
+		return nil, err
 	}
-	l := &lane{conn: conn, reader: bufio.NewReader(conn)}
 	if err := c.authenticate(ctx, l); err != nil {
 		l.close()
 		return nil, err
@@ -145,6 +150,27 @@ func (c *Client) connect(ctx context.Context) (*lane, error) {
 	}
 	return l, nil
 }
+
+// protect makes a lane of a connection: with TLS, unless messages are sealed.
+func (c *Client) protect(ctx context.Context, raw net.Conn) (*lane, error) {
+	if c.config.Scheme == HTTP {
+		return &lane{conn: raw, reader: bufio.NewReader(raw)}, nil
+	}
+	conn := tls.Client(raw, &tls.Config{
+		MinVersion:           tls.VersionTLS12,
+		RootCAs:              c.config.Roots,
+		ServerName:           c.config.ServerName,
+		NextProtos:           []string{"http/1.1"},
+		GetClientCertificate: c.config.present,
+	})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, c.handshakeError(err)
+	}
+	return &lane{conn: conn, tls: conn, reader: bufio.NewReader(conn)}, nil
+}
+
+// peer is the host's certificate; there is one, since it was verified.
+func (l *lane) peer() *x509.Certificate { return l.tls.ConnectionState().PeerCertificates[0] }
 
 func (c *Client) handshakeError(err error) error {
 	var verification *tls.CertificateVerificationError
@@ -164,7 +190,11 @@ func fingerprint(certificate *x509.Certificate) (seen, print string) {
 }
 
 func (l *lane) close() {
-	l.conn.NetConn().Close() //nolint:errcheck // nothing is owed to a connection that is given up
+	conn := l.conn
+	if l.tls != nil {
+		conn = l.tls.NetConn() // without a farewell that may block
+	}
+	conn.Close() //nolint:errcheck // nothing is owed to a connection that is given up
 }
 
 // alive says whether a resting lane may be used: a peer that has closed it, or
@@ -187,7 +217,7 @@ func (l *lane) alive() bool {
 
 // exchange sends one request and reads its answer. It ends when ctx does, or
 // after limit. After an error the lane cannot be used again.
-func (l *lane) exchange(ctx context.Context, url, authorization string, body []byte, limit time.Duration) (*httpReply, error) {
+func (l *lane) exchange(ctx context.Context, url string, out outgoing, limit time.Duration) (*httpReply, error) {
 	if err := l.conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, err
 	}
@@ -196,7 +226,7 @@ func (l *lane) exchange(ctx context.Context, url, authorization string, body []b
 		defer close(interrupted)
 		l.conn.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // a closed connection is interrupted already
 	})
-	reply, err := l.roundTrip(url, authorization, body)
+	reply, err := l.roundTrip(url, out)
 	if !stop() {
 		<-interrupted
 		if err != nil {
@@ -207,15 +237,18 @@ func (l *lane) exchange(ctx context.Context, url, authorization string, body []b
 	return reply, err
 }
 
-func (l *lane) roundTrip(url, authorization string, body []byte) (*httpReply, error) {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, bytes.NewReader(body)) // the caller bounds it by closing the connection
+func (l *lane) roundTrip(url string, out outgoing) (*httpReply, error) {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, bytes.NewReader(out.body)) // the caller bounds it by closing the connection
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Content-Type", "application/soap+xml;charset=UTF-8")
+	if out.contentType == "" {
+		out.contentType = soapType
+	}
+	request.Header.Set("Content-Type", out.contentType)
 	request.Header.Set("User-Agent", "isthmus")
-	if authorization != "" {
-		request.Header.Set("Authorization", authorization)
+	if out.authorization != "" {
+		request.Header.Set("Authorization", out.authorization)
 	}
 	sent := request.Write(l.conn)
 	if sent != nil {

@@ -18,29 +18,51 @@ func (c *Client) send(ctx context.Context, doing string, m message) (*node, erro
 }
 
 // post sends one envelope on a lane. It is sent again in one case only: the
-// host answered 401 on a connection that it had authenticated, which says that
-// it did not carry the request out.
+// host answered 401, inside TLS, on a connection that it had authenticated,
+// which says that it did not carry the request out. Without TLS anybody between
+// can say so.
 func (c *Client) post(ctx context.Context, doing string, data []byte) (*node, error) {
 	for attempt := 0; ; attempt++ {
 		l, err := c.acquire(ctx)
 		if err != nil {
 			return nil, err
 		}
-		reply, err := l.exchange(ctx, c.url, l.authorization, data, c.config.OperationTimeout+answerGrace)
+		reply, err := l.ask(ctx, c.url, data, c.config.OperationTimeout+answerGrace)
 		if err != nil {
 			c.abandon(l)
-			return nil, &transport.LostError{Doing: doing, Err: err}
+			return nil, c.failed(doing, err)
 		}
 		if reply.last || reply.status == http.StatusUnauthorized {
 			c.abandon(l)
 		} else {
 			c.release(l)
 		}
-		if reply.status == http.StatusUnauthorized && attempt == 0 && c.config.Authentication == NTLM {
+		if reply.status == http.StatusUnauthorized && attempt == 0 && c.negotiates() {
 			continue
 		}
 		return c.understand(reply, len(data))
 	}
+}
+
+// negotiates says whether it is connections that are authenticated, which a host
+// may forget.
+func (c *Client) negotiates() bool {
+	return c.config.Authentication == NTLM || c.config.Authentication == Kerberos
+}
+
+// failed is the error of a request without an answer that can be believed.
+func (c *Client) failed(doing string, err error) error {
+	var (
+		broken *ProtectionError
+		large  *EnvelopeTooLargeError
+	)
+	switch {
+	case errors.As(err, &broken):
+		return c.finish(err)
+	case errors.As(err, &large):
+		return err
+	}
+	return &transport.LostError{Doing: doing, Err: err}
 }
 
 // understand turns an HTTP answer into a Body or a typed error. Faults come

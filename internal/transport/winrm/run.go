@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -24,7 +23,7 @@ type Request struct {
 	// Stdin is read to its end and must not block; nil: the command's standard
 	// input stays open and empty.
 	Stdin io.Reader
-	// MaxStdout and MaxStderr bound what is kept; 0: 256 KiB.
+	// MaxStdout and MaxStderr bound what is kept: the first and the last half; 0: 256 KiB.
 	MaxStdout, MaxStderr int
 	// SkipCmdShell asks the host to start the program without cmd.exe. Windows
 	// Server 2012 R2 and later pass over it (MS-WSMV, note 117).
@@ -36,48 +35,7 @@ type Request struct {
 type Result struct {
 	ExitCode       uint32
 	Stdout, Stderr []byte
-	Truncated      bool // more was printed than was kept
-}
-
-type output struct {
-	Result
-	maxStdout, maxStderr int
-}
-
-func newOutput(r Request) *output {
-	o := &output{maxStdout: r.MaxStdout, maxStderr: r.MaxStderr}
-	if o.maxStdout <= 0 {
-		o.maxStdout = defaultOutput
-	}
-	if o.maxStderr <= 0 {
-		o.maxStderr = defaultOutput
-	}
-	return o
-}
-
-func (o *output) write(name string, data []byte) {
-	kept, limit := &o.Stdout, o.maxStdout
-	if name == "stderr" {
-		kept, limit = &o.Stderr, o.maxStderr
-	}
-	if room := limit - len(*kept); len(data) > room {
-		data = data[:room]
-		o.Truncated = true
-	}
-	*kept = append(*kept, data...)
-}
-
-// exit reads an exit code: 32 bits, which some versions print as signed.
-func (o *output) exit(text string) error {
-	if text == "" {
-		return errors.New("the command ended without an exit code")
-	}
-	code, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || code < -1<<31 || code >= 1<<32 {
-		return fmt.Errorf("exit code %q of the command", text)
-	}
-	o.ExitCode = uint32(code)
-	return nil
+	Truncated      bool // the middle of Stdout or Stderr was dropped
 }
 
 // Run carries out one command in a remote shell. A LostError or a Fault after
@@ -103,7 +61,7 @@ func (c *Client) Run(ctx context.Context, r Request) (Result, error) {
 		return Result{}, fmt.Errorf("run a command: %w", err)
 	}
 	c.farewell(ctx, s, id)
-	return out.Result, nil
+	return out.result(), nil
 }
 
 // startSomewhere starts a command in a shell. A shell that the host has given

@@ -60,8 +60,8 @@ func TestRunCollectsOutput(t *testing.T) {
 
 func TestNegativeExitCode(t *testing.T) {
 	o := newOutput(Request{})
-	if err := o.exit("-1073741515"); err != nil || o.ExitCode != 0xC0000135 {
-		t.Errorf("code %x, error %v", o.ExitCode, err)
+	if err := o.exit("-1073741515"); err != nil || o.code != 0xC0000135 {
+		t.Errorf("code %x, error %v", o.code, err)
 	}
 	for _, text := range []string{"", "x", "4294967296"} {
 		if err := o.exit(text); err == nil {

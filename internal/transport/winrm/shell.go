@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
 const (
@@ -33,6 +35,7 @@ type shell struct {
 
 type shellBody struct {
 	XMLName xml.Name `xml:"rsp:Shell"`
+	ID      string   `xml:"ShellId,attr"`
 	Idle    string   `xml:"rsp:IdleTimeOut"`
 	Input   string   `xml:"rsp:InputStreams"`
 	Output  string   `xml:"rsp:OutputStreams"`
@@ -93,26 +96,47 @@ func (c *Client) awaitDeletion(ctx context.Context) {
 	}
 }
 
+// createShell asks for a shell under an id of our choice, so that it can be
+// deleted even if the answer is lost. A host that chooses itself says so in the answer.
 func (c *Client) createShell(ctx context.Context) (*shell, error) {
+	id := strings.ToUpper(newID())
 	body, err := c.send(ctx, "open a shell", message{
 		action:   nsTransfer + "/Create",
 		resource: resourceCmd,
 		options:  map[string]string{"WINRS_NOPROFILE": "TRUE", "WINRS_CODEPAGE": "65001"},
-		body:     shellBody{Idle: fmt.Sprintf("PT%.3fS", idleTime.Seconds()), Input: "stdin", Output: "stdout stderr"},
+		body:     shellBody{ID: id, Idle: fmt.Sprintf("PT%.3fS", idleTime.Seconds()), Input: "stdin", Output: "stdout stderr"},
 	})
 	if err != nil {
+		var lost *transport.LostError
+		if errors.As(err, &lost) {
+			c.deleteLate(&shell{id: id})
+		}
 		return nil, fmt.Errorf("open a shell: %w", err)
 	}
-	id := body.at("Shell", "ShellId").value()
+	if given := body.at("Shell", "ShellId").value(); given != "" {
+		id = given
+	}
 	for _, selector := range body.at("ResourceCreated", "ReferenceParameters", "SelectorSet").kids() {
 		if selector.attr("Name") == "ShellId" {
 			id = selector.value()
 		}
 	}
-	if id == "" {
-		return nil, errors.New("open a shell: the answer names none")
-	}
 	return &shell{id: id}, nil
+}
+
+// deleteLate deletes a shell that the host may be opening just now: it is looked
+// for again a few times, within closeTime.
+func (c *Client) deleteLate(s *shell) {
+	c.inBackground(func(ctx context.Context) {
+		for _, wait := range []time.Duration{0, 200 * time.Millisecond, time.Second, 2 * time.Second} {
+			if pause(ctx, wait) != nil {
+				return
+			}
+			if _, err := c.send(ctx, "delete a shell", s.deletion()); faultCode(err) != codeShellNotFound {
+				return
+			}
+		}
+	})
 }
 
 func (n *node) kids() []*node {
@@ -135,21 +159,39 @@ func (c *Client) giveBack(s *shell) {
 }
 
 // discard deletes a shell, and with it the command that may still run in it,
-// beside whatever the caller does next. Close waits for it.
+// beside whatever the caller does next.
 func (c *Client) discard(s *shell) {
+	c.inBackground(func(ctx context.Context) {
+		defer func() { <-c.shells }()
+		// The host removes the shell after idleTime if this does not reach it.
+		_ = c.deleteShell(ctx, s)
+	})
+}
+
+// inBackground does what is to be cleared away on the host, within closeTime.
+// Close waits for it.
+func (c *Client) inBackground(do func(ctx context.Context)) {
 	c.background.Add(1)
 	go func() {
 		defer c.background.Done()
-		defer func() { <-c.shells }()
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()
-		// The host removes the shell after idleTime if this does not reach it.
-		_ = c.deleteShell(ctx, s)
+		do(ctx)
 	}()
 }
 
+func (s *shell) deletion() message {
+	return message{action: nsTransfer + "/Delete", resource: resourceCmd, selectors: s.selector()}
+}
+
+// deleteShell deletes a shell. It may be done twice, so it is tried once more
+// when the answer is lost.
 func (c *Client) deleteShell(ctx context.Context, s *shell) error {
-	_, err := c.send(ctx, "delete a shell", message{action: nsTransfer + "/Delete", resource: resourceCmd, selectors: s.selector()})
+	_, err := c.send(ctx, "delete a shell", s.deletion())
+	var lost *transport.LostError
+	if errors.As(err, &lost) && ctx.Err() == nil {
+		_, err = c.send(ctx, "delete a shell", s.deletion())
+	}
 	if faultCode(err) == codeShellNotFound {
 		return nil
 	}
