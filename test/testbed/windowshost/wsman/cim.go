@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -151,45 +150,6 @@ func (r *reply) properties(prefix, cim string, properties []Property, zone *time
 			r.element(name, fmt.Sprint(v))
 		}
 	}
-}
-
-// contexts are the enumerations that have instances left.
-type contexts struct {
-	mu   sync.Mutex
-	open map[string][][]byte
-}
-
-func (c *contexts) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.open)
-}
-
-func (c *contexts) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open = nil
-}
-
-// keep stores what is left and returns the name of the context.
-func (c *contexts) keep(items [][]byte) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.open == nil {
-		c.open = map[string][][]byte{}
-	}
-	id := "uuid:" + newID()
-	c.open[id] = items
-	return id
-}
-
-// take removes a context and returns what it held.
-func (c *contexts) take(id string) ([][]byte, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	items, ok := c.open[id]
-	delete(c.open, id)
-	return items, ok
 }
 
 func (s *Server) enumerate(ctx context.Context, request *envelope, class Class) ([]byte, error) {

@@ -22,6 +22,22 @@ const (
 	Hang
 	// Flood answers a Receive with output that never ends.
 	Flood
+	// TooLarge answers with HTTP 413, without an effect.
+	TooLarge
+	// Unauthorized answers with HTTP 401 and forgets the logon, without an effect.
+	Unauthorized
+	// Clear serves the request and answers in the clear, even if it was sealed.
+	Clear
+	// Forge serves the request and changes one byte of the answer.
+	Forge
+	// DropWithin serves the request and closes the connection in the middle of the answer.
+	DropWithin
+	// Dribble serves the request and answers in chunks of one byte.
+	Dribble
+	// Slow serves the request and answers in chunks with pauses between.
+	Slow
+	// Nonsense answers with HTTP 200 and something that is no envelope, without an effect.
+	Nonsense
 )
 
 // Injection is a disturbance for one request, or for many.
@@ -35,7 +51,7 @@ type Injection struct {
 	Trouble Trouble
 	// Code is the code of the fault, for Fail.
 	Code uint32
-	// Pause is how long, for Delay.
+	// Pause is how long, for Delay and, between two chunks, for Slow.
 	Pause time.Duration
 }
 

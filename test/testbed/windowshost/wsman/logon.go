@@ -41,9 +41,27 @@ type connection struct {
 	mu       sync.Mutex
 	ntlm     *ntlmContext
 	loggedOn bool
-	opener   *sealer // of requests
-	sealer   *sealer // of answers
+	keys     protection // of the messages; nil if there are none
+	sealed   bool       // the request at hand was
 }
+
+// protection opens requests and seals answers.
+type protection interface {
+	open(signature, sealed []byte) ([]byte, error)
+	seal(plain []byte) (signature, sealed []byte, err error)
+}
+
+// forget ends a logon.
+func (c *connection) forget() {
+	if ends, ok := c.keys.(interface{ Close() }); ok {
+		ends.Close()
+	}
+	c.ntlm, c.loggedOn, c.keys = nil, false, nil
+}
+
+// mutual says, in place of a scheme, that the client certificate of the TLS
+// connection logs on (MS-WSMV 2.2.9.2).
+const mutual = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
 
 type connectionKey struct{}
 
@@ -71,50 +89,64 @@ func (s *Server) logOn(w http.ResponseWriter, r *http.Request, c *connection) bo
 		s.accounts.fail()
 	case "ntlm", "negotiate":
 		return s.negotiate(w, c, scheme, credentials)
+	case mutual:
+		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+			return true
+		}
+		s.accounts.fail()
 	}
-	refuse(w)
+	s.refuse(w)
 	return false
 }
 
 // refuse answers 401 with the schemes that are offered.
-func refuse(w http.ResponseWriter) {
+func (s *Server) refuse(w http.ResponseWriter) {
 	w.Header().Add("WWW-Authenticate", "Negotiate")
-	w.Header().Add("WWW-Authenticate", `Basic realm="WSMAN"`)
+	if s.options.Acceptor != nil {
+		w.Header().Add("WWW-Authenticate", "Kerberos")
+	}
+	if s.options.Certificate != nil {
+		w.Header().Add("WWW-Authenticate", `Basic realm="WSMAN"`)
+	}
 	w.WriteHeader(http.StatusUnauthorized)
 }
 
 func (s *Server) basic(r *http.Request) bool {
 	user, password, ok := r.BasicAuth()
-	if !ok {
+	if !ok || r.TLS == nil {
 		return false
 	}
 	want, known := s.accounts.lookup(user)
 	return known && subtle.ConstantTimeCompare([]byte(want), []byte(password)) == 1
 }
 
-// negotiate performs one step of an NTLM logon.
+// negotiate performs one step of a logon by NTLM or, in SPNEGO, by Kerberos.
 func (s *Server) negotiate(w http.ResponseWriter, c *connection, scheme, credentials string) bool {
 	message, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
+	if err == nil && len(message) > 0 && message[0] == 0x60 {
+		return s.acceptKerberos(w, c, scheme, message)
+	}
 	if err == nil && len(message) > 8 && message[8] == 1 {
-		c.loggedOn, c.opener, c.sealer = false, nil, nil
+		c.forget()
 		c.ntlm = &ntlmContext{machine: s.options.Machine}
 		var challenge []byte
 		if challenge, err = c.ntlm.begin(message, time.Now()); err == nil {
+			if s.options.Challenge != nil {
+				challenge = s.options.Challenge(challenge)
+			}
 			w.Header().Set("WWW-Authenticate", scheme+" "+base64.StdEncoding.EncodeToString(challenge))
 			w.WriteHeader(http.StatusUnauthorized)
 			return false
 		}
 	}
-	if err != nil || c.ntlm == nil || c.ntlm.finish(message, s.binding, s.accounts.lookup) != nil {
+	if err != nil || c.ntlm == nil || c.ntlm.finish(message, s.binding, s.options.Binding, s.accounts.lookup) != nil {
 		s.accounts.fail()
-		c.ntlm = nil
-		refuse(w)
+		c.forget()
+		s.refuse(w)
 		return false
 	}
-	c.loggedOn = true
-	if c.opener, err = newSealer(c.ntlm.key, "client-to-server"); err == nil {
-		c.sealer, err = newSealer(c.ntlm.key, "server-to-client")
-	}
+	keys, err := newNTLMKeys(c.ntlm.key)
+	c.loggedOn, c.keys = err == nil, keys
 	return err == nil
 }
 

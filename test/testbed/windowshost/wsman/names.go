@@ -66,5 +66,6 @@ const (
 	CodeNotASingleton       = 2150859002
 	CodeWQLNeedsStar        = 2150859003
 	CodeMaxShells           = 2150859173
+	CodeMaxOperations       = 2150859174
 	CodeInternalError       = 2150858883
 )

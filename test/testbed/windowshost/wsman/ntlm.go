@@ -53,9 +53,21 @@ var (
 	errNTLM       = errors.New("malformed NTLM message")
 	errLogon      = errors.New("the user name or password is incorrect")
 	errBinding    = errors.New("the channel binding is that of another connection")
+	errNoBinding  = errors.New("the client has sent no channel binding")
 	errMIC        = errors.New("the message integrity code is wrong")
 	errNoNTLMv2   = errors.New("only NTLMv2 is taken")
 	ntlmOSVersion = []byte{10, 0, 0x7c, 0x4f, 0, 0, 0, 15} // 10.0.20348, revision 15
+)
+
+// Binding is what is demanded of logons over TLS (CbtHardeningLevel of the service).
+type Binding int
+
+const (
+	// RelaxedBinding refuses a wrong channel binding, and takes a missing one, as
+	// Windows does unless told otherwise.
+	RelaxedBinding Binding = iota
+	// StrictBinding refuses a missing one, too.
+	StrictBinding
 )
 
 // ntlmContext is a logon in the making, or made, on one connection.
@@ -114,7 +126,7 @@ func (c *ntlmContext) targetInfo(now time.Time) []byte {
 
 // finish takes the client's AUTHENTICATE message. Binding is the hash of the TLS
 // channel (RFC 5929), nil without TLS; account finds a password by user name.
-func (c *ntlmContext) finish(message, binding []byte, account func(user string) (string, bool)) error {
+func (c *ntlmContext) finish(message, binding []byte, level Binding, account func(user string) (string, bool)) error {
 	if len(message) < 64 || !bytes.HasPrefix(message, ntlmSignature) || message[8] != 3 || c.nonce == nil {
 		return errNTLM
 	}
@@ -139,7 +151,7 @@ func (c *ntlmContext) finish(message, binding []byte, account func(user string) 
 	if flags&ntlmKeyExchange != 0 && len(encrypted) == 16 {
 		session = rc4Once(session, encrypted)
 	}
-	if err := c.verify(message, blob, session, binding); err != nil {
+	if err := c.verify(message, blob, session, binding, level); err != nil {
 		return err
 	}
 	c.flags, c.key = flags, session
@@ -147,7 +159,7 @@ func (c *ntlmContext) finish(message, binding []byte, account func(user string) 
 }
 
 // verify checks the message integrity code and the channel binding, where the client sent them.
-func (c *ntlmContext) verify(message, blob, session, binding []byte) error {
+func (c *ntlmContext) verify(message, blob, session, binding []byte, level Binding) error {
 	pairs := avPairs(blob[28:])
 	if f := pairs[avFlags]; len(f) == 4 && f[0]&2 != 0 {
 		if len(message) < 88 {
@@ -160,7 +172,13 @@ func (c *ntlmContext) verify(message, blob, session, binding []byte) error {
 		}
 	}
 	sent := pairs[avChannelBindings]
-	if binding == nil || len(sent) != 16 || bytes.Equal(sent, make([]byte, 16)) {
+	if binding == nil {
+		return nil
+	}
+	if len(sent) != 16 || bytes.Equal(sent, make([]byte, 16)) {
+		if level == StrictBinding {
+			return errNoBinding
+		}
 		return nil
 	}
 	if !hmac.Equal(sent, bindingHash(binding)) {

@@ -10,7 +10,7 @@ import (
 )
 
 // logon performs an NTLM logon with a client that nobody here wrote.
-func logon(t *testing.T, user, password string, binding []byte) (*ntlmContext, *ntlmssp.Client, error) {
+func logon(t *testing.T, user, password string, binding []byte, level Binding) (*ntlmContext, *ntlmssp.Client, error) {
 	t.Helper()
 	client, err := ntlmssp.NewClient(ntlmssp.SetUserInfo(user, password), ntlmssp.SetDomain("DOMAIN"), ntlmssp.SetWorkstation("CLIENT"),
 		ntlmssp.SetVersion(ntlmssp.DefaultVersion()))
@@ -35,23 +35,25 @@ func logon(t *testing.T, user, password string, binding []byte) (*ntlmContext, *
 		t.Fatal(err)
 	}
 	accounts := &accounts{user: "Administrator", password: "Grüße 1"}
-	return server, client, server.finish(message, []byte("certificate"), accounts.lookup)
+	return server, client, server.finish(message, []byte("certificate"), level, accounts.lookup)
 }
 
 func TestLogon(t *testing.T) {
 	for _, test := range []struct {
 		name, user, password string
 		binding              []byte
+		level                Binding
 		want                 error
 	}{
-		{"Right", "administrator", "Grüße 1", nil, nil},
-		{"RightChannel", "Administrator", "Grüße 1", []byte("certificate"), nil},
-		{"WrongPassword", "Administrator", "grüße 1", nil, errLogon},
-		{"WrongUser", "Guest", "Grüße 1", nil, errLogon},
-		{"AnotherChannel", "Administrator", "Grüße 1", []byte("somebody in the middle"), errBinding},
+		{"Right", "administrator", "Grüße 1", nil, RelaxedBinding, nil},
+		{"RightChannel", "Administrator", "Grüße 1", []byte("certificate"), StrictBinding, nil},
+		{"WrongPassword", "Administrator", "grüße 1", nil, RelaxedBinding, errLogon},
+		{"WrongUser", "Guest", "Grüße 1", nil, RelaxedBinding, errLogon},
+		{"AnotherChannel", "Administrator", "Grüße 1", []byte("somebody in the middle"), RelaxedBinding, errBinding},
+		{"NoChannel", "Administrator", "Grüße 1", nil, StrictBinding, errNoBinding},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, _, err := logon(t, test.user, test.password, test.binding); !errors.Is(err, test.want) {
+			if _, _, err := logon(t, test.user, test.password, test.binding, test.level); !errors.Is(err, test.want) {
 				t.Errorf("error %v, want %v", err, test.want)
 			}
 		})
@@ -64,25 +66,22 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 		if _, err := server.begin(message[:min(len(message), 15)], time.Now()); err == nil {
 			t.Errorf("begin took %q", message)
 		}
-		if err := server.finish(message, nil, nil); err == nil {
+		if err := server.finish(message, nil, RelaxedBinding, nil); err == nil {
 			t.Errorf("finish took %q", message)
 		}
 	}
 }
 
 func TestSealing(t *testing.T) {
-	server, client, err := logon(t, "Administrator", "Grüße 1", nil)
+	server, client, err := logon(t, "Administrator", "Grüße 1", nil, RelaxedBinding)
 	if err != nil {
 		t.Fatal(err)
 	}
-	opener, err := newSealer(server.key, "client-to-server")
+	keys, err := newNTLMKeys(server.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	closer, err := newSealer(server.key, "server-to-client")
-	if err != nil {
-		t.Fatal(err)
-	}
+	opener, closer := keys.requests, keys.answers
 	for _, text := range []string{"first", "second, with a sequence number of its own"} {
 		sealed, signature, err := client.SecuritySession().Wrap([]byte(text))
 		if err != nil {

@@ -72,17 +72,42 @@ func isSealed(contentType string) bool {
 	return strings.HasPrefix(strings.ToLower(contentType), "multipart/encrypted")
 }
 
+// ntlmKeys are the sealers of both directions.
+type ntlmKeys struct{ requests, answers *sealer }
+
+func newNTLMKeys(session []byte) (*ntlmKeys, error) {
+	requests, err := newSealer(session, "client-to-server")
+	if err != nil {
+		return nil, err
+	}
+	answers, err := newSealer(session, "server-to-client")
+	return &ntlmKeys{requests: requests, answers: answers}, err
+}
+
+func (k *ntlmKeys) open(signature, sealed []byte) ([]byte, error) {
+	return k.requests.open(signature, sealed)
+}
+
+func (k *ntlmKeys) seal(plain []byte) (signature, sealed []byte, err error) {
+	signature, sealed = k.answers.seal(plain)
+	return signature, sealed, nil
+}
+
 // unwrap opens the body of a sealed request.
-func (s *sealer) unwrap(body []byte) ([]byte, error) {
+func unwrap(keys protection, body []byte) ([]byte, error) {
 	head, rest, found := bytes.Cut(body, []byte(octetStream))
 	if !found {
 		return nil, errSeal
 	}
 	payload, found := bytes.CutSuffix(bytes.TrimRight(rest, "\r\n"), []byte(sealedBoundary+"--"))
-	if !found || len(payload) < 20 || binary.LittleEndian.Uint32(payload) != 16 {
+	if !found || len(payload) < 4 {
 		return nil, errSeal
 	}
-	plain, err := s.open(payload[4:20], payload[20:])
+	size := int(binary.LittleEndian.Uint32(payload))
+	if size > len(payload)-4 {
+		return nil, errSeal
+	}
+	plain, err := keys.open(payload[4:4+size], payload[4+size:])
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +120,11 @@ func (s *sealer) unwrap(body []byte) ([]byte, error) {
 }
 
 // wrap makes the body of a sealed answer.
-func (s *sealer) wrap(plain []byte) []byte {
-	signature, sealed := s.seal(plain)
+func wrap(keys protection, plain []byte) ([]byte, error) {
+	signature, sealed, err := keys.seal(plain)
+	if err != nil {
+		return nil, err
+	}
 	var out bytes.Buffer
 	out.WriteString(sealedBoundary + "\r\n\tContent-Type: application/HTTP-SPNEGO-session-encrypted\r\n" +
 		"\tOriginalContent: type=application/soap+xml;charset=UTF-8;Length=" + strconv.Itoa(len(plain)) + "\r\n" +
@@ -105,5 +133,5 @@ func (s *sealer) wrap(plain []byte) []byte {
 	out.Write(signature)
 	out.Write(sealed)
 	out.WriteString(sealedBoundary + "--\r\n")
-	return out.Bytes()
+	return out.Bytes(), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -28,6 +29,14 @@ type Options struct {
 	Limits      Limits
 	// Zone is where times are written in.
 	Zone *time.Location
+	// ClientAuthorities sign the client certificates that are mapped to the account; nil: none is taken.
+	ClientAuthorities *x509.CertPool
+	// Binding is demanded of logons by NTLM and Kerberos over TLS.
+	Binding Binding
+	// Acceptor takes Kerberos tickets; nil: there is no Kerberos.
+	Acceptor Acceptor
+	// Challenge changes the challenges of NTLM, as somebody between could; nil: they stay.
+	Challenge func([]byte) []byte
 }
 
 // Limits are the quotas of the service; a zero one is that of Windows.
@@ -35,6 +44,11 @@ type Limits struct {
 	MaxShellsPerUser  int           // 30
 	MaxEnvelopeSizeKB int           // 500
 	MaxTimeout        time.Duration // 60 s
+	// MaxOperationsPerShell is how many commands a shell takes; 0: any number. Windows
+	// does not give the operation of a command back before the shell is deleted.
+	MaxOperationsPerShell int
+	// EnumerationTimeout is when an enumeration that nobody reads on ends; 4 minutes.
+	EnumerationTimeout time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -46,6 +60,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.MaxTimeout == 0 {
 		l.MaxTimeout = time.Minute
+	}
+	if l.EnumerationTimeout == 0 {
+		l.EnumerationTimeout = 4 * time.Minute
 	}
 	return l
 }
@@ -80,6 +97,7 @@ func NewServer(o Options) *Server {
 	}
 	s := &Server{options: o, limits: o.Limits.withDefaults()}
 	s.accounts.user, s.accounts.password = o.User, o.Password
+	s.contexts.lasts = s.limits.EnumerationTimeout
 	s.counters.Actions = map[string]int{}
 	if o.Certificate != nil {
 		s.binding = bindingOf(o.Certificate.Certificate[0])
@@ -100,7 +118,11 @@ func (s *Server) Serve(listener net.Listener) {
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	if s.options.Certificate != nil {
-		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*s.options.Certificate}, MinVersion: tls.VersionTLS12})
+		config := &tls.Config{Certificates: []tls.Certificate{*s.options.Certificate}, MinVersion: tls.VersionTLS12}
+		if s.options.ClientAuthorities != nil {
+			config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, s.options.ClientAuthorities
+		}
+		listener = tls.NewListener(listener, config)
 	}
 	s.mu.Lock()
 	s.http = server
@@ -214,9 +236,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c *connection) {
 		w.WriteHeader(http.StatusOK) // an empty message, which only logs on
 		return
 	}
+	c.sealed = isSealed(contentType)
 	switch {
-	case isSealed(contentType) && c.opener != nil && len(content) < limit+1024:
-		if content, err = c.opener.unwrap(content); err != nil {
+	case c.sealed && c.keys != nil && len(content) < limit+1024:
+		if content, err = unwrap(c.keys, content); err != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
@@ -253,8 +276,8 @@ func (s *Server) serveEnvelope(w http.ResponseWriter, r *http.Request, c *connec
 	}
 	// The operation is not tied to the connection: a client that hangs up has not undone it.
 	answer, err := s.dispatch(context.WithoutCancel(r.Context()), r, &request)
-	if disturbed && injected.Trouble == DropAfter {
-		panic(http.ErrAbortHandler)
+	if disturbed {
+		w = disturb(w, c, injected)
 	}
 	if err != nil {
 		s.answer(w, c, http.StatusInternalServerError, asFault(err).envelope(request.Header.MessageID, s.options.Machine))
@@ -263,38 +286,17 @@ func (s *Server) serveEnvelope(w http.ResponseWriter, r *http.Request, c *connec
 	s.answer(w, c, http.StatusOK, answer)
 }
 
-// before does what an injection does ahead of the request; false if that is the end of it.
-func (s *Server) before(w http.ResponseWriter, r *http.Request, c *connection, in Injection, request *envelope) bool {
-	switch in.Trouble {
-	case DropBefore:
-		panic(http.ErrAbortHandler)
-	case Fail:
-		fault := &Fault{Code: in.Code, Role: receiver, Subcode: "w:InternalError", Message: "injected"}
-		s.answer(w, c, http.StatusInternalServerError, fault.envelope(request.Header.MessageID, s.options.Machine))
-		return false
-	case Hang:
-		<-r.Context().Done()
-		panic(http.ErrAbortHandler)
-	case Delay:
-		select {
-		case <-time.After(in.Pause):
-		case <-r.Context().Done():
-		}
-	case Flood:
-		if received := request.content("Receive"); received != nil {
-			s.answer(w, c, http.StatusOK, flood(request, received))
-			return false
-		}
-	}
-	return true
-}
-
 // answer sends an envelope, sealed if the request was.
 func (s *Server) answer(w http.ResponseWriter, c *connection, status int, content []byte) {
 	w.Header().Set("Content-Type", "application/soap+xml;charset=UTF-8")
-	if s.options.Certificate == nil && c.sealer != nil {
+	if c.sealed {
+		sealed, err := wrap(c.keys, content)
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", sealedType)
-		content = c.sealer.wrap(content)
+		content = sealed
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(content) // the client may have gone

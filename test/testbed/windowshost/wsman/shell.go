@@ -31,6 +31,7 @@ type shell struct {
 	id       string
 	settings Shell
 	commands map[string]*command // guarded by the lock of shells
+	taken    int                 // commands so far; guarded alike
 }
 
 func (t *shells) find(id string) *shell {
@@ -190,6 +191,11 @@ func (s *Server) startCommand(sh *shell, request *envelope) ([]byte, error) {
 			return nil, &Fault{Code: CodeBusy, Role: receiver, Subcode: "w:InternalError", Message: "The requested resource is in use. "}
 		}
 	}
+	if s.limits.MaxOperationsPerShell > 0 && sh.taken >= s.limits.MaxOperationsPerShell {
+		return nil, &Fault{Code: CodeMaxOperations, Role: receiver, Subcode: "w:QuotaLimit",
+			Message: "The WS-Management service cannot process the request. The maximum number of concurrent operations for this user has been exceeded. "}
+	}
+	sh.taken++
 	settings := sh.settings
 	settings.Direct = strings.EqualFold(request.Header.option("WINRS_SKIP_CMD_SHELL"), "TRUE")
 	program, err := s.options.Programs.Run(settings, line)
