@@ -3,6 +3,8 @@ package winrm
 import (
 	"crypto/tls"
 	"errors"
+	"net"
+	"strings"
 )
 
 // authorizationMutual announces that the client certificate of the TLS
@@ -31,4 +33,17 @@ func (config *Config) present(*tls.CertificateRequestInfo) (*tls.Certificate, er
 		return &tls.Certificate{}, nil
 	}
 	return &config.certificates[0], nil
+}
+
+// refusedCertificate says whether a host has ended the TLS handshake because of
+// our certificate, or of its absence. With TLS 1.3 that is heard only when the
+// first answer is awaited. Package crypto/tls has no type for the alerts of a
+// peer; their texts are its own and not the host's.
+func refusedCertificate(err error) bool {
+	var remote *net.OpError
+	if !errors.As(err, &remote) || remote.Op != "remote error" {
+		return false
+	}
+	text := remote.Err.Error()
+	return strings.Contains(text, "certificate") || strings.Contains(text, "access denied")
 }

@@ -115,7 +115,7 @@ func (c *Client) releaseEnumeration(resource, id string) {
 		return
 	}
 	c.inBackground(func(ctx context.Context) {
-		_, _ = c.send(ctx, "release an enumeration", message{action: nsEnumeration + "/Release", resource: resource, body: releaseBody{Context: id}})
+		_ = c.insist(ctx, "release an enumeration", message{action: nsEnumeration + "/Release", resource: resource, body: releaseBody{Context: id}})
 	})
 }
 

@@ -13,6 +13,7 @@ const (
 	codeBusy             = 170        // ERROR_BUSY: the shell is at work for us already
 	codeOperationTimeout = 2150858793 // nothing to tell within OperationTimeout; ask again
 	codeShellNotFound    = 2150858843 // the selectors name no shell (any more)
+	codeInvalidContext   = 2150858779 // there is no such enumeration (any more)
 	codeShellQuota       = 2150859173 // the user has too many shells
 	codeOperationQuota   = 2150859174 // 0x803381A6: the shell or user has used up its operations
 )

@@ -174,6 +174,9 @@ func (l *lane) peer() *x509.Certificate { return l.tls.ConnectionState().PeerCer
 
 func (c *Client) handshakeError(err error) error {
 	var verification *tls.CertificateVerificationError
+	if c.config.Authentication == Certificate && refusedCertificate(err) {
+		return c.refuse(err)
+	}
 	if !errors.As(err, &verification) {
 		return &transport.UnreachableError{Address: c.config.Address, Err: fmt.Errorf("TLS handshake: %w", err)}
 	}
@@ -226,7 +229,7 @@ func (l *lane) exchange(ctx context.Context, url string, out outgoing, limit tim
 		defer close(interrupted)
 		l.conn.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // a closed connection is interrupted already
 	})
-	reply, err := l.roundTrip(url, out)
+	reply, err := l.roundTrip(ctx, url, out)
 	if !stop() {
 		<-interrupted
 		if err != nil {
@@ -237,7 +240,7 @@ func (l *lane) exchange(ctx context.Context, url string, out outgoing, limit tim
 	return reply, err
 }
 
-func (l *lane) roundTrip(url string, out outgoing) (*httpReply, error) {
+func (l *lane) roundTrip(ctx context.Context, url string, out outgoing) (*httpReply, error) {
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, bytes.NewReader(out.body)) // the caller bounds it by closing the connection
 	if err != nil {
 		return nil, err
@@ -251,12 +254,8 @@ func (l *lane) roundTrip(url string, out outgoing) (*httpReply, error) {
 		request.Header.Set("Authorization", out.authorization)
 	}
 	sent := request.Write(l.conn)
-	if sent != nil {
-		// A server that refuses a request early (413) answers before it has read
-		// all of it; the answer says more than the broken pipe.
-		if err := l.conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
-			return nil, sent
-		}
+	if sent != nil && !l.linger(ctx) {
+		return nil, sent
 	}
 	reply, err := l.readReply(request)
 	if err != nil && sent != nil {
@@ -266,6 +265,14 @@ func (l *lane) roundTrip(url string, out outgoing) (*httpReply, error) {
 		reply.last = true
 	}
 	return reply, err
+}
+
+// linger gives the answer to a request that could not be written whole a second:
+// a server that refuses a request early (413) answers before it has read all of
+// it, and the answer says more than the broken pipe. A context that has ended is
+// not outlasted: it either comes after the deadline that is set here, or is seen.
+func (l *lane) linger(ctx context.Context) bool {
+	return l.conn.SetReadDeadline(time.Now().Add(time.Second)) == nil && ctx.Err() == nil
 }
 
 func (l *lane) readReply(request *http.Request) (*httpReply, error) {

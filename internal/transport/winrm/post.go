@@ -61,6 +61,8 @@ func (c *Client) failed(doing string, err error) error {
 		return c.finish(err)
 	case errors.As(err, &large):
 		return err
+	case c.config.Authentication == Certificate && refusedCertificate(err):
+		return c.refuse(err)
 	}
 	return &transport.LostError{Doing: doing, Err: err}
 }

@@ -107,8 +107,7 @@ func (c *Client) createShell(ctx context.Context) (*shell, error) {
 		body:     shellBody{ID: id, Idle: fmt.Sprintf("PT%.3fS", idleTime.Seconds()), Input: "stdin", Output: "stdout stderr"},
 	})
 	if err != nil {
-		var lost *transport.LostError
-		if errors.As(err, &lost) {
+		if perhapsDone(err) {
 			c.deleteLate(&shell{id: id})
 		}
 		return nil, fmt.Errorf("open a shell: %w", err)
@@ -124,15 +123,23 @@ func (c *Client) createShell(ctx context.Context) (*shell, error) {
 	return &shell{id: id}, nil
 }
 
+// perhapsDone says whether the host may have carried a request out, by the error
+// of its answer: neither has it refused it, nor was it never sent.
+func perhapsDone(err error) bool {
+	var (
+		fault       *Fault
+		unreachable *transport.UnreachableError
+		refused     *transport.CredentialsError
+	)
+	return err != nil && !errors.As(err, &fault) && !errors.As(err, &unreachable) && !errors.As(err, &refused)
+}
+
 // deleteLate deletes a shell that the host may be opening just now: it is looked
-// for again a few times, within closeTime.
+// for again a few times.
 func (c *Client) deleteLate(s *shell) {
 	c.inBackground(func(ctx context.Context) {
 		for _, wait := range []time.Duration{0, 200 * time.Millisecond, time.Second, 2 * time.Second} {
-			if pause(ctx, wait) != nil {
-				return
-			}
-			if _, err := c.send(ctx, "delete a shell", s.deletion()); faultCode(err) != codeShellNotFound {
+			if pause(ctx, wait) != nil || faultCode(c.insist(ctx, "delete a shell", s.deletion())) != codeShellNotFound {
 				return
 			}
 		}
@@ -184,18 +191,29 @@ func (s *shell) deletion() message {
 	return message{action: nsTransfer + "/Delete", resource: resourceCmd, selectors: s.selector()}
 }
 
-// deleteShell deletes a shell. It may be done twice, so it is tried once more
-// when the answer is lost.
+// deleteShell deletes a shell.
 func (c *Client) deleteShell(ctx context.Context, s *shell) error {
-	_, err := c.send(ctx, "delete a shell", s.deletion())
-	var lost *transport.LostError
-	if errors.As(err, &lost) && ctx.Err() == nil {
-		_, err = c.send(ctx, "delete a shell", s.deletion())
-	}
+	err := c.insist(ctx, "delete a shell", s.deletion())
 	if faultCode(err) == codeShellNotFound {
 		return nil
 	}
 	return err
+}
+
+// insist sends what may be done twice, and is there to clear away, again and again
+// until it is answered by a success or by a fault that says that there is nothing.
+func (c *Client) insist(ctx context.Context, doing string, m message) error {
+	for wait := 50 * time.Millisecond; ; wait *= 3 {
+		once, cancel := context.WithTimeout(ctx, closeTime/3)
+		_, err := c.send(once, doing, m)
+		cancel()
+		if err == nil || c.final.Load() != nil || slices.Contains([]uint32{codeShellNotFound, codeInvalidContext}, faultCode(err)) {
+			return err
+		}
+		if pause(ctx, wait) != nil {
+			return err
+		}
+	}
 }
 
 func (c *Client) deleteShells(ctx context.Context) error {
@@ -221,10 +239,11 @@ type sendBody struct {
 }
 
 type stream struct {
-	Name    string `xml:"Name,attr"`
-	ID      string `xml:"CommandId,attr"`
-	End     string `xml:"End,attr,omitempty"`
-	Content string `xml:",chardata"`
+	Name string `xml:"Name,attr"`
+	ID   string `xml:"CommandId,attr"`
+	End  string `xml:"End,attr,omitempty"`
+	// Base64 needs no escaping, which would cost more than all the rest.
+	Content []byte `xml:",innerxml"`
 }
 
 type receiveBody struct {

@@ -73,7 +73,7 @@ func nextPiece(reader *bufio.Reader, buffer []byte) (piece, error) {
 }
 
 func sendMessage(s *shell, id string, p piece) message {
-	content := stream{Name: "stdin", ID: id, Content: base64.StdEncoding.EncodeToString(p.data)}
+	content := stream{Name: "stdin", ID: id, Content: base64.StdEncoding.AppendEncode(nil, p.data)}
 	if p.last {
 		content.End = "true"
 	}

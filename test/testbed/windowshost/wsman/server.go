@@ -31,6 +31,8 @@ type Options struct {
 	Zone *time.Location
 	// ClientAuthorities sign the client certificates that are mapped to the account; nil: none is taken.
 	ClientAuthorities *x509.CertPool
+	// NewestTLS is the newest version that is spoken; 0: TLS 1.3.
+	NewestTLS uint16
 	// Binding is demanded of logons by NTLM and Kerberos over TLS.
 	Binding Binding
 	// Acceptor takes Kerberos tickets; nil: there is no Kerberos.
@@ -118,7 +120,7 @@ func (s *Server) Serve(listener net.Listener) {
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	if s.options.Certificate != nil {
-		config := &tls.Config{Certificates: []tls.Certificate{*s.options.Certificate}, MinVersion: tls.VersionTLS12}
+		config := &tls.Config{Certificates: []tls.Certificate{*s.options.Certificate}, MinVersion: tls.VersionTLS12, MaxVersion: s.options.NewestTLS}
 		if s.options.ClientAuthorities != nil {
 			config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, s.options.ClientAuthorities
 		}
