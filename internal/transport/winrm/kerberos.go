@@ -90,11 +90,7 @@ func newHello(held credential, user types.PrincipalName, realm string, l *lane) 
 	if err != nil {
 		return nil, nil, err
 	}
-	kind, err := strong(held.key.KeyType)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := authenticator.GenerateSeqNumberAndSubKey(held.key.KeyType, kind.GetKeyByteSize()); err != nil {
+	if err := authenticator.GenerateSeqNumberAndSubKey(held.key.KeyType, keySize(held.key.KeyType)); err != nil {
 		return nil, nil, err
 	}
 	var application []byte

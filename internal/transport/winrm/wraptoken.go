@@ -42,7 +42,7 @@ func newKerberosSession(key types.EncryptionKey, subkey byte, sent, awaited uint
 	if err != nil {
 		return nil, err
 	}
-	if len(key.KeyValue) != kind.GetKeyByteSize() {
+	if len(key.KeyValue) != keySize(key.KeyType) {
 		return nil, errors.New("the session key has another length than its type")
 	}
 	return &kerberosSession{key: key, kind: kind, subkey: subkey, sent: sent, awaited: awaited}, nil
@@ -119,4 +119,13 @@ func strong(id int32) (etype.EType, error) {
 		return nil, fmt.Errorf("encryption type %d is not accepted: AES is wanted", id)
 	}
 	return crypto.GetEtype(id)
+}
+
+// keySize is the length of a key of a strong type. That of gokrb5 is wrong for type
+// 20: it gives the length of the checksum.
+func keySize(id int32) int {
+	if id == 18 || id == 20 {
+		return 32
+	}
+	return 16
 }

@@ -31,7 +31,8 @@ type Options struct {
 	Users map[string]string
 	// Services get random keys, which the acceptor knows: HTTP/localhost.
 	Services []string
-	// Encryption is what keys are made for, in MIT's words; AES with SHA-1 if empty.
+	// Encryption is what all keys are made for, those of sessions too, in MIT's words;
+	// AES with SHA-1 if empty.
 	Encryption string
 }
 
@@ -88,6 +89,7 @@ dns_lookup_kdc = false
 dns_lookup_realm = false
 dns_canonicalize_hostname = false
 rdns = false
+permitted_enctypes = ` + strings.ReplaceAll(r.options.Encryption, ":normal", "") + `
 [realms]
 ` + r.options.Name + ` = {
   kdc = ` + r.address + `
