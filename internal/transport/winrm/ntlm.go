@@ -124,6 +124,9 @@ func proof(client *ntlmssp.Client, challenge []byte, bindings *ntlmssp.ChannelBi
 			err = errors.New("malformed")
 		}
 	}()
+	if len(challenge) < 24 || binary.LittleEndian.Uint32(challenge[20:])&anonymousFlag != 0 {
+		return nil, errors.New("malformed")
+	}
 	return client.Authenticate(challenge, bindings)
 }
 
@@ -137,6 +140,10 @@ const sealingFlags = 0x00000001 | // Unicode
 	0x20000000 | // 128 bits
 	0x40000000 //  key exchange
 
+// anonymousFlag in a challenge makes the library prove nothing, with a key that
+// anybody knows. Only clients may set it.
+const anonymousFlag = 0x00000800
+
 const avTimestamp = 7
 
 // checkChallenge refuses a challenge that would weaken the sealing. The time
@@ -148,7 +155,7 @@ func checkChallenge(challenge []byte) error {
 		return unprotected("the NTLM challenge is malformed")
 	}
 	flags := binary.LittleEndian.Uint32(challenge[20:])
-	if flags&sealingFlags != sealingFlags {
+	if flags&sealingFlags != sealingFlags || flags&anonymousFlag != 0 {
 		return unprotected("the host offers no 128-bit sealing of messages (NTLM flags %#08x)", flags)
 	}
 	length, offset := int(binary.LittleEndian.Uint16(challenge[40:])), int(binary.LittleEndian.Uint32(challenge[44:]))

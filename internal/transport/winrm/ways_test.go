@@ -201,6 +201,11 @@ func TestWeakChallengesOverHTTP(t *testing.T) {
 	for name, change := range map[string]func([]byte) []byte{
 		"no sealing": clearFlag(0x20), "no signing": clearFlag(0x10), "no extended session security": clearFlag(0x80000),
 		"no 128 bits": clearFlag(0x20000000), "no key exchange": clearFlag(0x40000000), "no target information": clearFlag(0x800000),
+		// The keys of an anonymous logon are known to everybody.
+		"anonymous": func(m []byte) []byte {
+			binary.LittleEndian.PutUint32(m[20:], binary.LittleEndian.Uint32(m[20:])|0x800)
+			return m
+		},
 		"no time stamp": func(m []byte) []byte {
 			at := len(m) - 16 // the pair before the end
 			m[at] = 9
@@ -240,6 +245,10 @@ func TestMalformedChallenges(t *testing.T) {
 		for name, change := range map[string]func([]byte) []byte{
 			"empty": func([]byte) []byte { return nil }, "noise": func([]byte) []byte { return []byte(strings.Repeat("\xff", 80)) },
 			"own message": func([]byte) []byte { return []byte("NTLMSSP\x00\x01\x00\x00\x00") }, "cut": func(m []byte) []byte { return m[:len(m)-3] },
+			"anonymous": func(m []byte) []byte {
+				binary.LittleEndian.PutUint32(m[20:], binary.LittleEndian.Uint32(m[20:])|0x800)
+				return m
+			},
 		} {
 			b := newBed(t, scheme, func(o *wsman.Options, _ *authority) { o.Challenge = change })
 			if _, err := winrm.Dial(t.Context(), b.config); err == nil || b.FailedLogons() != 0 {

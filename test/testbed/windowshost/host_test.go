@@ -100,7 +100,7 @@ func TestHost(t *testing.T) {
 	}{
 		{"PyWinRM", pywinrm}, {"WrongPassword", wrongPassword}, {"Shell", shell}, {"ShellFaults", shellFaults}, {"PowerShell", powershell},
 		{"ServiceLifeCycle", serviceLifeCycle}, {"Enumeration", enumeration}, {"Faults", faults}, {"Processes", processes}, {"Files", files},
-		{"Registry", registry}, {"System", system}, {"Injections", injections}, {"Reboot", reboot},
+		{"Registry", registry}, {"System", system}, {"Transport", transport}, {"Injections", injections}, {"Reboot", reboot},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, h) })
 	}
