@@ -133,8 +133,9 @@ func (c *Client) begin(ctx context.Context) (_ context.Context, done func(), _ e
 	}, nil
 }
 
-// Close ends calls under way, deletes the shells on the host (within five
-// seconds, whether or not it answers) and closes the connections.
+// Close ends calls under way, awaits what is being cleared away after them,
+// deletes the shells on the host (both within five seconds, whether or not it
+// answers) and closes the connections.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {

@@ -10,6 +10,7 @@ import (
 type output struct {
 	stdout, stderr capture
 	code           uint32
+	busy           int // how often in a row the host was too busy to tell
 }
 
 func newOutput(r Request) *output {

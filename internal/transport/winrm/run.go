@@ -7,12 +7,17 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf16"
 )
 
 const (
 	defaultOutput = 256 << 10
 	// signalTime bounds the word of farewell to a command that has ended.
 	signalTime = 5 * time.Second
+	// maxCmdLine and maxProcessLine are the longest lines, in UTF-16 units, of
+	// cmd.exe and of CreateProcess.
+	maxCmdLine     = 8191
+	maxProcessLine = 32766
 )
 
 // Request is a command. The host joins Command and Args with spaces and gives
@@ -50,6 +55,9 @@ func (c *Client) Run(ctx context.Context, r Request) (Result, error) {
 	if err := carriable(append([]string{r.Command}, r.Args...)...); err != nil {
 		return Result{}, fmt.Errorf("run a command: %w", err)
 	}
+	if err := fits(r); err != nil {
+		return Result{}, err
+	}
 	id := strings.ToUpper(newID())
 	s, err := c.startSomewhere(ctx, id, r)
 	if err != nil {
@@ -62,6 +70,19 @@ func (c *Client) Run(ctx context.Context, r Request) (Result, error) {
 	}
 	c.farewell(ctx, s, id)
 	return out.result(), nil
+}
+
+// fits refuses what cmd.exe, or CreateProcess, would cut off or refuse in words.
+func fits(r Request) error {
+	limit := maxCmdLine
+	if r.SkipCmdShell {
+		limit = maxProcessLine
+	}
+	line := strings.Join(append([]string{r.Command}, r.Args...), " ")
+	if n := len(utf16.Encode([]rune(line))); n > limit {
+		return fmt.Errorf("run a command: the command line has %d characters, and the host takes %d: pass the rest by standard input", n, limit)
+	}
+	return nil
 }
 
 // startSomewhere starts a command in a shell. A shell that the host has given

@@ -319,14 +319,16 @@ func (c *Client) receive(ctx context.Context, s *shell, id string, timeout time.
 		action: nsShell + "/Receive", resource: resourceCmd, selectors: s.selector(), timeout: timeout,
 		body: receiveBody{Stream: desiredStream{ID: id, Names: "stdout stderr"}},
 	})
-	if code := faultCode(err); code == codeOperationTimeout || code == codeBusy {
-		if code == codeBusy {
-			err = pause(ctx, busyPause)
-		} else {
-			err = nil
+	switch faultCode(err) {
+	case codeOperationTimeout:
+		out.busy = 0
+		return false, nil
+	case codeBusy:
+		if out.busy++; out.busy < busyTries {
+			return false, pause(ctx, busyPause)
 		}
-		return false, err
 	}
+	out.busy = 0
 	if err != nil {
 		return false, err
 	}

@@ -143,6 +143,40 @@ func TestBusyForEver(t *testing.T) {
 	b.Calm()
 }
 
+func TestBusyForEverWhileReceiving(t *testing.T) {
+	b := newBed(t, winrm.HTTPS, nil)
+	c := b.dial()
+	b.Inject(wsman.Injection{Action: "Receive", Trouble: wsman.Fail, Code: wsman.CodeBusy, Times: -1})
+	_, err := c.Run(t.Context(), winrm.Request{Command: "true"})
+	var fault *winrm.Fault
+	if !errors.As(err, &fault) || fault.Code != wsman.CodeBusy {
+		t.Errorf("error %v", err)
+	}
+	b.Calm()
+}
+
+// What cmd.exe would cut off is not sent.
+func TestLongCommandLine(t *testing.T) {
+	b := newBed(t, winrm.HTTPS, nil)
+	c := b.dial()
+	before := b.Counters().Requests
+	for _, r := range []winrm.Request{
+		{Command: "echo", Args: []string{strings.Repeat("x", 8187)}}, {Command: strings.Repeat("😀", 4096)},
+		{Command: strings.Repeat("x", 32767), SkipCmdShell: true},
+	} {
+		if _, err := c.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "standard input") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if n := b.Counters().Requests - before; n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	result, err := c.Run(t.Context(), winrm.Request{Command: "echo", Args: []string{strings.Repeat("x", 8186)}})
+	if err != nil || len(result.Stdout) != 8187 {
+		t.Errorf("the longest line: %d bytes, %v", len(result.Stdout), err)
+	}
+}
+
 // zeros is standard input that is made while it is read.
 type zeros struct{ left int }
 
