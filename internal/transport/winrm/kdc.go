@@ -147,7 +147,7 @@ func (k *kdc) ticket(ctx context.Context, user types.PrincipalName, tgt credenti
 		return credential{}, err
 	}
 	var reply messages.TGSRep
-	if err := errors.Join(reply.Unmarshal(answer)); err != nil {
+	if err := reply.Unmarshal(answer); err != nil {
 		return credential{}, err
 	}
 	if err := reply.DecryptEncPart(tgt.key); err != nil {

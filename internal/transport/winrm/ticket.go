@@ -72,7 +72,6 @@ func (s *ticketSource) get(ctx context.Context) (credential, error) {
 }
 
 // forget drops a ticket that the listener did not take: its key may have changed.
-// It says whether it was one that had been kept.
 func (s *ticketSource) forget() {
 	s.mu.Lock()
 	s.kept = nil
