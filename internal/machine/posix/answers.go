@@ -27,6 +27,7 @@ var (
 // lines of a tag, mostly the number of a check, and a rest. What does not fit is
 // passed over: a host can only leave its own checks unanswered.
 func (m *Machine) read(answer, nonce string, q *questions) (bootID string) {
+	answer, scripts, _ := strings.Cut(answer, "\n"+nonce+" scripts\n")
 	answer, units := cutUnits(answer, nonce)
 	read := &reading{questions: q, files: make([]fileReading, len(q.files)), marks: make([]markReading, len(q.marks)), jobs: make([]jobReading, len(q.receipts))}
 	for line := range strings.Lines(answer) {
@@ -44,6 +45,7 @@ func (m *Machine) read(answer, nonce string, q *questions) (bootID string) {
 	if len(q.units) > 0 {
 		answerUnits(units, q)
 	}
+	answerScripts(scripts, nonce, q)
 	return read.bootID
 }
 
@@ -191,20 +193,20 @@ func (r *jobReading) answer() machine.Answer {
 		return noAnswer
 	}
 	state := r.state
-	state.Message = jobMessage(r.message.String())
+	state.Message = tidy(r.message.String(), maxMessage)
 	return state
 }
 
-// jobMessage keeps the end of a message, whole characters only.
-func jobMessage(text string) string {
+// tidy keeps the end of what was printed, whole characters only.
+func tidy(text string, limit int) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' && r != '\t' {
 			return -1
 		}
 		return r
 	}, text)
-	if len(text) > maxMessage {
-		text = text[len(text)-maxMessage:]
+	if len(text) > limit {
+		text = text[len(text)-limit:]
 	}
 	return strings.TrimSpace(strings.ToValidUTF8(text, "?"))
 }
@@ -215,6 +217,7 @@ var jobPhases = map[string]machine.JobPhase{
 	"Succeeded": machine.JobSucceeded,
 	"Failed":    machine.JobFailed,
 	"Lost":      machine.JobLost,
+	"Cancelled": machine.JobCancelled,
 }
 
 // parseJobState reads "PHASE EPOCH BOOT BEGUN ENDED CODE STEP", where - stands for nothing.

@@ -148,9 +148,11 @@ func TestNoShell(t *testing.T) {
 
 // TestCommand: the user to become is one word.
 func TestCommand(t *testing.T) {
-	require.Equal(t, "/bin/sh -s", New(nil, Options{}).command(largeScript))
-	require.Equal(t, `/bin/sh -c 'eval "$(cat)"'`, New(nil, Options{}).command(largeScript+1))
-	require.Equal(t, "sudo -n -H -u 'root' -- /bin/sh -s", New(nil, Options{Become: &Become{}}).command(1))
+	m := New(nil, Options{})
+	require.Equal(t, "/bin/sh -s", m.command(m.readShell(largeScript, false)))
+	require.Equal(t, `/bin/sh -c 'eval "$(cat)"'`, m.command(m.readShell(largeScript+1, false)))
+	require.Equal(t, `/bin/sh -c 'eval "$(head -c 32769)"'`, m.command(m.readShell(largeScript+1, true)))
+	require.Equal(t, "sudo -n -H -u 'root' -- /bin/sh -s", New(nil, Options{Become: &Become{}}).command("/bin/sh -s"))
 }
 
 // TestSecretsDoNotFormat: a job that is printed by mistake tells nothing.

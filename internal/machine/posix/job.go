@@ -1,13 +1,10 @@
 package posix
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
 )
@@ -31,7 +28,7 @@ func (m *Machine) compileJob(job machine.Job) (string, error) {
 	if err := validJob(job); err != nil {
 		return "", err
 	}
-	steps, err := compileSteps(job.Steps)
+	steps, err := m.compileSteps(job.Steps)
 	if err != nil {
 		return "", err
 	}
@@ -42,8 +39,8 @@ func (m *Machine) compileJob(job machine.Job) (string, error) {
 	// Shells that keep here-documents in files keep them here.
 	s.line("TMPDIR=$J")
 	s.line("export TMPDIR")
-	s.use("epoch", "process", "supervise")
-	compileRedaction(s, job.Secrets)
+	s.use("epoch", "process", "flush", "supervise")
+	compileRedaction(s, job)
 	s.use(steps.fragments()...)
 	s.WriteString(steps.text.String())
 	s.line("steps() {")
@@ -78,34 +75,9 @@ func (m *Machine) jobVariables(s *script, job machine.Job) {
 	s.line("S=%s", quote(m.options.StateDir))
 	s.line("I=%s", job.ID)
 	s.line("E=%019d", job.Epoch)
-	s.line("T=%d", int64((job.Timeout+time.Second-1)/time.Second))
+	s.line("T=%d", seconds(job.Timeout))
 	s.line("J=$S/jobs/$I")
 	s.line("H=%s", m.shell)
-}
-
-// minSecret is the length from which a value is hidden: hiding shorter ones
-// would tear words apart without hiding anything.
-const minSecret = 4
-
-// compileRedaction hides secrets line by line, the longest first: that is how
-// output is read, and how a key would be printed.
-func compileRedaction(s *script, secrets []machine.Secret) {
-	var lines []string
-	for _, secret := range secrets {
-		for line := range bytes.Lines(secret) {
-			text := string(bytes.ReplaceAll(bytes.TrimSpace(line), []byte{0}, nil))
-			if len(text) >= minSecret && !slices.Contains(lines, text) {
-				lines = append(lines, text)
-			}
-		}
-	}
-	slices.SortStableFunc(lines, func(a, b string) int { return len(b) - len(a) })
-	s.line("redact() {")
-	for _, line := range lines {
-		s.line("hide %s", quote(line))
-	}
-	s.line(`printf '%%s\n' "$l"`)
-	s.line("}")
 }
 
 // unsupported is for the steps of another kind of host.

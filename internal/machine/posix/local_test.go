@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,32 +38,72 @@ type localHost struct {
 }
 
 func (h *localHost) Run(ctx context.Context, request transport.Request) (transport.Result, error) {
-	var script, stdout, stderr bytes.Buffer
-	if _, err := script.ReadFrom(request.Stdin); err != nil {
-		return transport.Result{}, err
-	}
-	h.mu.Lock()
-	h.requests = append(h.requests, script.String())
-	h.mu.Unlock()
-	text := script.Bytes()
-	if h.cut >= 0 {
-		text = text[:min(h.cut, len(text))]
-	}
+	var stdout, stderr bytes.Buffer
+	heard := &recorder{}
 	stdout.WriteString(h.noise)
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", request.Command)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(text), &stdout, &stderr
+	cmd.Stdout, cmd.Stderr = tapped(&stdout, request.OnStdout), tapped(&stderr, request.OnStderr)
 	cmd.Env = []string{"PATH=" + h.bin + ":" + os.Getenv("PATH"), "HOME=/nonexistent"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: h.credential}
 	cmd.WaitDelay = 2 * time.Second
-	err := cmd.Run()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return transport.Result{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return transport.Result{}, err
+	}
+	limit := int64(math.MaxInt64)
+	if h.cut >= 0 {
+		limit = int64(h.cut)
+	}
+	go func() {
+		_, _ = io.Copy(stdin, io.LimitReader(io.TeeReader(request.Stdin, heard), limit))
+		_ = stdin.Close()
+	}()
+	err = cmd.Wait()
+	h.mu.Lock()
+	h.requests = append(h.requests, heard.text())
+	h.mu.Unlock()
 	exit := &exec.ExitError{}
 	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
-		return transport.Result{}, err
+		return transport.Result{}, &transport.LostError{Doing: "test", Err: err}
 	}
 	if h.cut >= 0 {
 		return transport.Result{}, &transport.LostError{Doing: "test", Err: errors.New("cut")}
 	}
 	return transport.Result{ExitCode: cmd.ProcessState.ExitCode(), Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}, nil
+}
+
+type recorder struct {
+	mu   sync.Mutex
+	said bytes.Buffer
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.said.Write(p)
+}
+
+func (r *recorder) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.said.String()
+}
+
+type tap func([]byte)
+
+func (t tap) Write(p []byte) (int, error) {
+	t(p)
+	return len(p), nil
+}
+
+func tapped(to io.Writer, hear func([]byte)) io.Writer {
+	if hear == nil {
+		return to
+	}
+	return io.MultiWriter(to, tap(hear))
 }
 
 func (h *localHost) Close() error { return nil }

@@ -16,8 +16,12 @@ type Runner interface {
 	Close() error
 }
 
-// Become gets the rights of another user by sudo, without a password.
-type Become struct{ User string }
+// Become gets the rights of another user by sudo.
+type Become struct {
+	User string
+	// Password of the login user, if sudo asks for one. Empty: sudo -n.
+	Password machine.Secret
+}
 
 // Options of a machine.
 type Options struct {
@@ -44,6 +48,7 @@ type Machine struct {
 	options Options
 	shell   string // /bin/sh; tests put others in its place
 	files   *digestCache
+	sudo    *sudoState
 }
 
 var _ machine.Machine = (*Machine)(nil)
@@ -60,9 +65,9 @@ func New(runner Runner, options Options) *Machine {
 		options.Clock = clock.RealClock{}
 	}
 	if options.Become != nil && options.Become.User == "" {
-		options.Become = &Become{User: "root"}
+		options.Become = &Become{User: "root", Password: options.Become.Password}
 	}
-	return &Machine{runner: runner, options: options, shell: defaultShell, files: newDigestCache(options.Clock)}
+	return &Machine{runner: runner, options: options, shell: defaultShell, files: newDigestCache(options.Clock), sudo: newSudoState()}
 }
 
 // Close implements machine.Machine.

@@ -21,8 +21,12 @@ func (m *Machine) Observe(ctx context.Context, checks []machine.Check) (machine.
 	began := m.options.Clock.Now()
 	q := newQuestions(checks)
 	r := m.newRequest()
-	m.compile(r, q)
+	m.compile(ctx, r, q)
 	limit := min(answerLimit, answerBase+len(checks)*answerPerCheck)
+	for _, c := range q.scripts {
+		limit += margin(machine.DecodeEnvironment(c.Environment))
+	}
+	r.lasting = len(q.scripts) > 0
 	answer, truncated, err := m.send(ctx, "observe", r, limit)
 	if err != nil {
 		return machine.Observation{}, err
@@ -44,6 +48,7 @@ type questions struct {
 	units    []string
 	marks    []machine.Subject
 	receipts []string
+	scripts  []machine.Script
 	refused  map[machine.Check]machine.Answer
 }
 
@@ -76,6 +81,10 @@ func (q *questions) add(check machine.Check) {
 		if err = validJobID(c.ID); err == nil {
 			q.receipts = append(q.receipts, c.ID)
 		}
+	case machine.Script:
+		if err = validCheck(c); err == nil {
+			q.scripts = append(q.scripts, c)
+		}
 	default:
 		q.refused[check] = machine.Problem{Reason: "NotSupported", Message: "a POSIX host cannot answer this"}
 	}
@@ -98,6 +107,9 @@ func (q *questions) all(do func(machine.Check)) {
 	for _, id := range q.receipts {
 		do(machine.JobReceipt{ID: id})
 	}
+	for _, c := range q.scripts {
+		do(c)
+	}
 }
 
 func (q *questions) refuseAll(problem machine.Problem) {
@@ -112,7 +124,7 @@ func failed(message string) machine.Problem {
 const unitProperties = "LoadState,ActiveState,SubState,UnitFileState,Result,FragmentPath," +
 	"NeedDaemonReload,MainPID,InvocationID,ActiveEnterTimestamp"
 
-func (m *Machine) compile(r *request, q *questions) {
+func (m *Machine) compile(ctx context.Context, r *request, q *questions) {
 	r.line(`printf 'b %%s\n' "$B"`)
 	r.use("observe")
 	if len(q.files) > 0 {
@@ -129,6 +141,10 @@ func (m *Machine) compile(r *request, q *questions) {
 	}
 	if len(q.units) > 0 {
 		compileUnits(r, q.units)
+	}
+	// The slowest come last: what stands before is answered whatever they do.
+	if len(q.scripts) > 0 {
+		m.compileScripts(ctx, r, q.scripts)
 	}
 }
 

@@ -21,6 +21,10 @@ const (
 type request struct {
 	script
 	nonce string
+	// lasting keeps the input open until the answer has come: the host learns from its end that nobody waits.
+	lasting bool
+	// attach, if set, is given the talk with the host before it begins, and what the host says while it goes on.
+	attach func(*talk) (hear func(chunk []byte))
 }
 
 // newRequest begins a script. The word is random for each request, so that
@@ -39,7 +43,11 @@ func (r *request) close() string {
 	r.line(`printf '\n%%s end\n' "$n"`)
 	r.line("}")
 	// The word that runs it all comes last: no part of this line does.
-	r.line("</dev/null isthmus")
+	if r.lasting {
+		r.line("8<&0 </dev/null isthmus; exit")
+	} else {
+		r.line("</dev/null isthmus")
+	}
 	return r.String()
 }
 
@@ -51,15 +59,9 @@ func (m *Machine) send(ctx context.Context, doing string, r *request, maxAnswer 
 		ctx, cancel = context.WithTimeout(ctx, m.options.RequestTimeout)
 		defer cancel()
 	}
-	text := r.close()
-	result, err := m.runner.Run(ctx, transport.Request{
-		Command:   m.command(len(text)),
-		Stdin:     strings.NewReader(text),
-		MaxStdout: maxAnswer,
-		MaxStderr: maxRequestStderr,
-	})
+	result, err := m.run(ctx, doing, r, maxAnswer)
 	if err != nil {
-		return "", false, fmt.Errorf("%s: %w", doing, err)
+		return "", false, err
 	}
 	_, answer, begun := strings.Cut(string(result.Stdout), "\n"+r.nonce+" begin\n")
 	if !begun {
@@ -72,16 +74,67 @@ func (m *Machine) send(ctx context.Context, doing string, r *request, maxAnswer 
 	return answer, len(result.Stdout) >= maxAnswer, nil
 }
 
-// largeScript is the size from which a script is read by cat: bash reads its
+// run gives the script to a shell on the host, as the user that we are to become.
+func (m *Machine) run(ctx context.Context, doing string, r *request, maxAnswer int) (transport.Result, error) {
+	text := r.close()
+	request := transport.Request{MaxStdout: maxAnswer, MaxStderr: maxRequestStderr}
+	shell := m.readShell(len(text), r.lasting)
+	become := m.options.Become
+	withPassword := become != nil && len(become.Password) > 0
+	if !withPassword && !r.lasting {
+		request.Command, request.Stdin = m.command(shell), strings.NewReader(text)
+		result, err := m.runner.Run(ctx, request)
+		return result, doingError(doing, err)
+	}
+	t := newTalk()
+	defer t.hangUp()
+	request.Stdin = t
+	if r.attach != nil {
+		request.OnStdout = r.attach(t)
+	}
+	speak := func() {
+		t.say(strings.NewReader(text))
+		if !r.lasting {
+			t.end()
+		}
+	}
+	if withPassword {
+		d := newSudoDialog(become, t, speak)
+		request.Command = d.command(shell)
+		result, err := m.runBecoming(ctx, doing, request, d)
+		return result, doingError(doing, err)
+	}
+	request.Command = m.command(shell)
+	speak()
+	result, err := m.runner.Run(ctx, request)
+	return result, doingError(doing, err)
+}
+
+func doingError(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// largeScript is the size from which a script is read by a program: bash reads its
 // script from a pipe byte by byte, which takes a second for each megabyte.
 const largeScript = 32 << 10
 
-// command is what the login shell is given, whichever shell that is.
-func (m *Machine) command(size int) string {
-	shell := m.shell + " -s"
-	if size > largeScript {
-		shell = m.shell + ` -c 'eval "$(cat)"'`
+// readShell is the shell that reads a script of so many bytes. An input that stays open has no end to wait for.
+func (m *Machine) readShell(size int, lasting bool) string {
+	switch {
+	case size <= largeScript:
+		return m.shell + " -s"
+	case lasting:
+		return m.shell + ` -c 'eval "$(head -c ` + itoa(size) + `)"'`
+	default:
+		return m.shell + ` -c 'eval "$(cat)"'`
 	}
+}
+
+// command is what the login shell is given, whichever shell that is.
+func (m *Machine) command(shell string) string {
 	if m.options.Become == nil {
 		return shell
 	}
@@ -96,12 +149,7 @@ const sudoRefused = 1
 func (m *Machine) noShell(doing string, result transport.Result) error {
 	if m.options.Become != nil && result.ExitCode == sudoRefused {
 		// The first line may be a warning and the last one a consequence.
-		said := strings.ReplaceAll(strings.TrimSpace(string(result.Stderr)), "\n", "; ")
-		return &transport.CredentialsError{
-			Method: "sudo -n -u " + m.options.Become.User + ": " + excerpt(said),
-			User:   m.options.LoginUser,
-			Err:    fmt.Errorf("%s: become %s", doing, m.options.Become.User),
-		}
+		return m.sudoRefusal(doing, sudoWords(result.Stderr, "\n"))
 	}
 	said := excerpt(lastLine(result.Stderr))
 	if said == "" {

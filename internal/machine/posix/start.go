@@ -30,7 +30,26 @@ func (m *Machine) Start(ctx context.Context, job machine.Job) (machine.JobState,
 	if err != nil {
 		return machine.JobState{}, err
 	}
-	return readStart(answer, job)
+	return readReceipt(answer, "start", job.ID, job.Epoch)
+}
+
+// Cancel implements machine.Machine.
+func (m *Machine) Cancel(ctx context.Context, id string, epoch int64) (machine.JobState, error) {
+	if err := validJobID(id); err != nil {
+		return machine.JobState{}, fmt.Errorf("cancel: %w", err)
+	}
+	if epoch < 0 {
+		return machine.JobState{}, errors.New("cancel: a leader's epoch is not negative")
+	}
+	r := m.newRequest()
+	m.jobVariables(&r.script, machine.Job{ID: id, Epoch: epoch})
+	r.use("process", "receipt", "epoch", "cancel")
+	r.line("cancel")
+	answer, _, err := m.send(ctx, "cancel job "+id, r, maxStartAnswer)
+	if err != nil {
+		return machine.JobState{}, err
+	}
+	return readReceipt(answer, "cancel", id, epoch)
 }
 
 // compileStart delivers a job and launches it, unless the host knows it already.
@@ -38,7 +57,7 @@ func (m *Machine) compileStart(r *request, job machine.Job, compiled string) {
 	digest := sha256.Sum256([]byte(compiled))
 	m.jobVariables(&r.script, job)
 	r.line("X=$J/script.$n")
-	r.use("process", "receipt", "epoch", "start")
+	r.use("process", "receipt", "epoch", "prepare", "start")
 	r.line("deliver() {")
 	r.line(`mkdir -p "$J"`)
 	r.line(`cat >"$X" <<'ISTHMUS_%s'`, r.nonce)
@@ -48,7 +67,8 @@ func (m *Machine) compileStart(r *request, job machine.Job, compiled string) {
 	r.line("submit %d %s %d", len(compiled), hex.EncodeToString(digest[:]), shortJob)
 }
 
-func readStart(answer string, job machine.Job) (machine.JobState, error) {
+// readReceipt reads the answer to a Start or a Cancel.
+func readReceipt(answer, verb, id string, epoch int64) (machine.JobState, error) {
 	read := jobReading{}
 	for line := range strings.Lines(answer) {
 		tag, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
@@ -58,17 +78,17 @@ func readStart(answer string, job machine.Job) (machine.JobState, error) {
 			if err != nil {
 				break
 			}
-			return machine.JobState{}, &machine.StaleLeaderError{Epoch: job.Epoch, Seen: seen}
+			return machine.JobState{}, &machine.StaleLeaderError{Epoch: epoch, Seen: seen}
 		case "x":
-			return machine.JobState{}, &machine.RefusedError{JobID: job.ID, Reason: excerpt(rest)}
+			return machine.JobState{}, &machine.RefusedError{JobID: id, Reason: excerpt(rest)}
 		case "j", "o":
 			_, rest, _ = strings.Cut(rest, " ")
 			read.line(tag, rest)
 		}
 	}
 	state, ok := read.answer().(machine.JobState)
-	if !ok || state.Phase == machine.JobAbsent {
-		return machine.JobState{}, errors.New("start job " + job.ID + ": the host gave no answer that can be read")
+	if !ok || verb == "start" && state.Phase == machine.JobAbsent {
+		return machine.JobState{}, errors.New(verb + " job " + id + ": the host gave no answer that can be read")
 	}
 	return state, nil
 }
@@ -76,7 +96,7 @@ func readStart(answer string, job machine.Job) (machine.JobState, error) {
 // Forget implements machine.Machine.
 func (m *Machine) Forget(ctx context.Context, ids []string) error {
 	r := m.newRequest()
-	r.use("process", "receipt", "forget")
+	r.use("process", "receipt", "prepare", "forget")
 	for _, id := range ids {
 		if err := validJobID(id); err != nil {
 			return fmt.Errorf("forget: %w", err)

@@ -2,11 +2,9 @@ package posix
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"strings"
 
@@ -15,16 +13,27 @@ import (
 
 // compiledSteps is one shell function for each step, and the scripts that they need.
 type compiledSteps struct {
-	text  script
-	files bool
-	marks bool
-	units bool
+	shell   string
+	text    script
+	files   bool
+	marks   bool
+	units   bool
+	scripts bool
+	fetches bool
+	// placed counts how often staged content will still be taken.
+	placed map[string]int
 }
 
 func (c *compiledSteps) fragments() []string {
 	names := []string{"steps"}
 	if c.files {
 		names = append(names, "file")
+	}
+	if c.fetches {
+		names = append(names, "fetch")
+	}
+	if c.scripts {
+		names = append(names, "home")
 	}
 	if c.marks {
 		names = append(names, "mark")
@@ -35,8 +44,13 @@ func (c *compiledSteps) fragments() []string {
 	return names
 }
 
-func compileSteps(steps []machine.Step) (*compiledSteps, error) {
-	c := &compiledSteps{}
+func (m *Machine) compileSteps(steps []machine.Step) (*compiledSteps, error) {
+	c := &compiledSteps{shell: m.shell, placed: map[string]int{}}
+	for _, step := range steps {
+		if place, is := step.(machine.PlaceFile); is {
+			c.placed[place.SHA256]++
+		}
+	}
 	for i, step := range steps {
 		c.text.line("step_%d() {", i)
 		if err := c.compile(step); err != nil {
@@ -51,6 +65,12 @@ func (c *compiledSteps) compile(step machine.Step) error {
 	switch s := step.(type) {
 	case machine.PutFile:
 		return c.putFile(s)
+	case machine.PlaceFile:
+		return c.placeFile(s)
+	case machine.FetchFile:
+		return c.fetchFile(s)
+	case machine.RunScript:
+		return c.runScript(s)
 	case machine.RemoveFile:
 		return c.removeFile(s)
 	case machine.Claim:
@@ -75,61 +95,6 @@ func (c *compiledSteps) compile(step machine.Step) error {
 	default:
 		return unsupported(step)
 	}
-}
-
-// base64Line is the length of a line of encoded content, as in RFC 2045.
-const base64Line = 76
-
-// accountName is a name or a number of a user or group.
-var accountName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}\$?$`)
-
-func (c *compiledSteps) putFile(s machine.PutFile) error {
-	sum := sha256.Sum256(s.Content)
-	digest := hex.EncodeToString(sum[:])
-	switch {
-	case validPath(s.Path) != nil:
-		return fmt.Errorf("put file: %w", validPath(s.Path))
-	case s.SHA256 != "" && s.SHA256 != digest:
-		return errors.New("put file: the digest is not that of the content")
-	case s.Mode&^0o7777 != 0:
-		return errors.New("put file: the mode is not one of a file")
-	case s.Owner != "" && !accountName.MatchString(s.Owner), s.Group != "" && !accountName.MatchString(s.Group):
-		return errors.New("put file: the owner or group is not an account's name")
-	}
-	mode := ""
-	if s.Mode != 0 {
-		mode = fmt.Sprintf("%o", s.Mode)
-	}
-	c.files = true
-	c.text.line("put_file %s %s %s %s %s <<'ISTHMUS_CONTENT'",
-		target(s.Path), digest, quote(mode), quote(s.Owner), quote(s.Group))
-	encoded := base64.StdEncoding.EncodeToString(s.Content)
-	for len(encoded) > base64Line {
-		c.text.line("%s", encoded[:base64Line])
-		encoded = encoded[base64Line:]
-	}
-	if encoded != "" {
-		c.text.line("%s", encoded)
-	}
-	c.text.line("ISTHMUS_CONTENT")
-	return nil
-}
-
-// target is a path as three words: directory, name, and the name of the
-// temporary file beside it, which is always the same for a path so that one that
-// was left behind is found again.
-func target(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return quote(path.Dir(name)) + " " + quote(path.Base(name)) + " .isthmus-" + hex.EncodeToString(sum[:8])
-}
-
-func (c *compiledSteps) removeFile(s machine.RemoveFile) error {
-	if err := validPath(s.Path); err != nil {
-		return fmt.Errorf("remove file: %w", err)
-	}
-	c.files = true
-	c.text.line("remove_file %s", target(s.Path))
-	return nil
 }
 
 func (c *compiledSteps) unitFile(verb, name string) error {

@@ -13,6 +13,7 @@ enter() {
 		to=${PWD%/}/$c
 		if [ -L "./$c" ]; then
 			[ "$(stat -c %u -- "./$c")" = 0 ] || die "$to is a symbolic link that does not belong to root"
+			no_swap "$to"
 			cd -P "./$c" || die "cannot enter $to"
 			continue
 		fi
@@ -23,6 +24,14 @@ enter() {
 		cd -P "./$c" || die "cannot enter $to"
 		[ "$PWD" = "$to" ] || die "$to was changed meanwhile"
 	done
+}
+# no_swap PATH: others can exchange a link, whomever it belongs to, in a directory that they may write to.
+no_swap() {
+	set -- "$1" $(stat -c '%A %u' .)
+	case $2 in
+	*[tT]) ;;
+	?????w???? | ????????w?) die "$1 is a symbolic link in a directory that others may write to" ;;
+	esac
 }
 no_directory() {
 	if [ -d "./$1" ] && [ ! -L "./$1" ]; then die "${PWD%/}/$1 is a directory"; fi
@@ -85,25 +94,44 @@ place() {
 	no_directory "$2"
 	mv -f -- "./$1" "./$2" || die "cannot rename to ${PWD%/}/$2"
 }
-# put_file DIR NAME TEMP DIGEST MODE OWNER GROUP, content on stdin. The new file
-# is opened once, exclusively; all that follows speaks of that open file, and
-# not of a name that somebody else could give to another file.
-put_file() {
+# open_new NAME: the new file is opened once, exclusively; all that follows
+# speaks of that open file, and not of a name that somebody else could give to another file.
+open_new() {
+	rm -f -- "./$1"
+	set -C
+	exec 9>"./$1" || die "cannot make a new file in $PWD"
+	set +C
+	made=$1
+}
+# link_new BLOB NAME: staged content is the new file where it is on the same file system.
+link_new() {
+	rm -f -- "./$2"
+	[ "$(stat -c %h "$1")" = 1 ] && ln -- "$1" "./$2" 2>/dev/null || return 1
+	[ "./$2" -ef "$1" ] || return 1
+	exec 9<"$1"
+	made=$2
+}
+# deliver_file WRITE DIR NAME TEMP DIGEST MODE OWNER GROUP: WRITE is a command that
+# writes the content into the file 9.
+deliver_file() {
+	write=$1
+	shift
 	enter "$1" make
 	no_directory "$2"
 	mode=$5 owner=$6 group=$7
+	missent="what was written in $1 is not what was sent: is the disk full?"
 	attributes "$2"
 	[ -w . ] || die "user $(id -un) may not write in $1"
-	rm -f -- "./$3"
-	set -C
-	exec 9>"./$3" || die "cannot make a new file in $1"
-	set +C
-	made=$3
+	if [ "$write" = move ] && link_new "$b" "$3"; then
+		write=:
+	else
+		open_new "$3"
+	fi
 	new=/proc/$$/fd/9
 	if [ ! -e "$new" ]; then new=./$3; fi
-	decode >&9 || die "cannot write the new file in $1: is the disk full?"
+	"$write" >&9 || die "cannot write the new file in $1: is the disk full?"
 	sum=$(sha256sum <"$new") || die "cannot read the new file in $1"
-	[ "${sum%% *}" = "$4" ] || die "what was written in $1 is not what was sent: is the disk full?"
+	[ "${sum%% *}" = "$4" ] || die "$missent"
 	own "$new"
 	flush "$new"
 	exec 9>&-
@@ -112,6 +140,30 @@ put_file() {
 	flush .
 	if [ -e /sys/fs/selinux/enforce ] && command -v restorecon >/dev/null 2>&1; then restorecon -- "./$2"; fi
 	cd /
+}
+# put_file DIR NAME TEMP DIGEST MODE OWNER GROUP, content on stdin.
+put_file() {
+	deliver_file decode "$@"
+}
+# place_file VERB, and what put_file takes: content that was staged, or that is in place already.
+place_file() {
+	verb=$1
+	shift
+	b=$S/blobs/$4
+	if [ ! -f "$b" ]; then
+		b=$1/$2
+		[ -f "$b" ] && sum=$(sha256sum <"$b") && [ "${sum%% *}" = "$4" ] ||
+			die "the content for $1/$2 is not staged on the host (any more)"
+		verb=copy
+	fi
+	deliver_file "$verb" "$@"
+	if [ "$verb" = move ]; then rm -f "$b"; fi
+}
+copy() {
+	cat "$b"
+}
+move() {
+	cat "$b"
 }
 # remove_file DIR NAME TEMP
 remove_file() {

@@ -1,7 +1,11 @@
 job_ended() {
 	[ -f "$1/exit" ] || return 1
-	{ read -r code step ended <"$1/exit"; } 2>/dev/null
-	if [ "$code" = 0 ]; then phase=Succeeded; else phase=Failed; fi
+	{ read -r code step ended how <"$1/exit"; } 2>/dev/null
+	case $code/$how in
+	0/) phase=Succeeded ;;
+	*/cancelled) phase=Cancelled ;;
+	*) phase=Failed ;;
+	esac
 }
 job_lives() {
 	[ "$boot" = "$B" ] || return 1
@@ -23,6 +27,7 @@ job_state() {
 report() {
 	job_state "$2"
 	printf 'j %s %s %s %s %s %s %s %s\n' "$1" "$phase" "$epoch" "${boot:--}" "${begun:--}" "${ended:--}" "${code:-1}" "${step:-0}"
-	[ "$phase" = Failed ] && [ -f "$2/message" ] || return 0
+	case $phase in Failed | Cancelled) ;; *) return 0 ;; esac
+	[ -f "$2/message" ] || return 0
 	while IFS= read -r l || [ -n "$l" ]; do printf 'o %s %s\n' "$1" "$l"; done <"$2/message"
 }

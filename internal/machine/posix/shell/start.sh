@@ -1,21 +1,3 @@
-refuse() {
-	printf 'x %s\n' "$*"
-}
-# prepare: the state directory is ours, and nobody else may look into it.
-prepare() {
-	if [ -L "$S" ]; then
-		refuse "$S is a symbolic link"
-		return 1
-	fi
-	if ! e=$(mkdir -p "$S/marks" "$S/jobs" "$S/epoch" 2>&1); then
-		refuse "$e"
-		return 1
-	fi
-	if [ "$(stat -c %u "$S")" != "$(id -u)" ]; then
-		refuse "$S belongs to another user"
-		return 1
-	fi
-}
 # delivered SIZE DIGEST: all of the script has come.
 delivered() {
 	[ "$(wc -c <"$X")" -eq "$1" ] || return 1
@@ -86,6 +68,7 @@ submit() {
 		;;
 	esac
 	prune
+	prune_blobs
 	job_state "$J"
 	if [ "$phase" = Absent ]; then
 		deliver 2>/dev/null

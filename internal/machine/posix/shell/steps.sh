@@ -1,9 +1,13 @@
 # made is a new file that has no name of its own yet: what failed leaves no content behind.
 made=
 die() {
-	printf '%s\n' "$*" >&2
+	fail 1 "$*"
+}
+# fail CODE TEXT
+fail() {
+	printf '%s\n' "$2" >&2
 	if [ -n "$made" ]; then rm -f -- "./$made"; fi
-	exit 1
+	exit "$1"
 }
 at_step() {
 	printf '%s\n' "$1" >"$J/step"

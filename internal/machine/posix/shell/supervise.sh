@@ -1,10 +1,6 @@
 now() {
 	date -u +%Y-%m-%dT%H:%M:%SZ
 }
-# flush FILE...: on the disk, as far as this host can tell one file from all.
-flush() {
-	sync "$@" 2>/dev/null || sync
-}
 # begin: of all processes that were launched for this job, one gets past here.
 # The receipt appears whole or not at all, and only once: link(2) does not replace.
 begin() {
@@ -56,6 +52,8 @@ run() {
 	born "$s"
 	since=${at:-0}
 	printf '%s %s\n' "$s" "$since" >"$J/steps"
+	# Who cancels writes the word first and looks for the process then.
+	if [ -f "$J/cancel" ]; then kill -KILL "$G$s" 2>/dev/null; fi
 	after "$T" expire &
 	w=$!
 	wait "$s"
@@ -67,7 +65,9 @@ run() {
 	w=$!
 	wait "$f"
 	kill "$w" 2>/dev/null
+	how=
 	if [ -f "$J/timeout" ]; then code=124; fi
+	if [ -f "$J/cancel" ] && [ "$code" != 0 ]; then how=cancelled; fi
 }
 hide() {
 	r=
@@ -102,11 +102,12 @@ show() {
 finish() {
 	show >"$J/output"
 	if [ "$code" = 124 ] && [ -f "$J/timeout" ]; then printf 'the job ran out of time after %s s\n' "$T" >>"$J/output"; fi
+	if [ -n "$how" ]; then printf 'the job was cancelled\n' >>"$J/output"; fi
 	tail -c 2048 "$J/output" >"$J/message"
 	step=0
 	{ read -r step <"$J/step"; } 2>/dev/null
 	rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
-	printf '%s %s %s\n' "$code" "$step" "$(now)" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
+	printf '%s %s %s %s\n' "$code" "$step" "$(now)" "$how" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
 }
 supervise() {
 	exec </dev/null >/dev/null 2>&1

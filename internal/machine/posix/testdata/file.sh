@@ -51,11 +51,11 @@ else
 kill -0 "$1" 2>/dev/null
 fi
 }
-now() {
-date -u +%Y-%m-%dT%H:%M:%SZ
-}
 flush() {
 sync "$@" 2>/dev/null || sync
+}
+now() {
+date -u +%Y-%m-%dT%H:%M:%SZ
 }
 begin() {
 born "$$" || at=0
@@ -101,6 +101,7 @@ s=$!
 born "$s"
 since=${at:-0}
 printf '%s %s\n' "$s" "$since" >"$J/steps"
+if [ -f "$J/cancel" ]; then kill -KILL "$G$s" 2>/dev/null; fi
 after "$T" expire &
 w=$!
 wait "$s"
@@ -111,7 +112,9 @@ after 2 kill -KILL "$G$f" &
 w=$!
 wait "$f"
 kill "$w" 2>/dev/null
+how=
 if [ -f "$J/timeout" ]; then code=124; fi
+if [ -f "$J/cancel" ] && [ "$code" != 0 ]; then how=cancelled; fi
 }
 hide() {
 r=
@@ -144,11 +147,12 @@ if [ -n "$l" ]; then redact; fi
 finish() {
 show >"$J/output"
 if [ "$code" = 124 ] && [ -f "$J/timeout" ]; then printf 'the job ran out of time after %s s\n' "$T" >>"$J/output"; fi
+if [ -n "$how" ]; then printf 'the job was cancelled\n' >>"$J/output"; fi
 tail -c 2048 "$J/output" >"$J/message"
 step=0
 { read -r step <"$J/step"; } 2>/dev/null
 rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
-printf '%s %s %s\n' "$code" "$step" "$(now)" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
+printf '%s %s %s %s\n' "$code" "$step" "$(now)" "$how" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
 }
 supervise() {
 exec </dev/null >/dev/null 2>&1
@@ -160,16 +164,42 @@ rm -f "$0"
 fi
 }
 redact() {
+hide 'bwBuAGUAJwAKAGwAbwBuAGcAZQByACAAbABpAG4AZQAKAGEAYgBjAAoA'
+hide '8AbgBlACcACgBsAG8AbgBnAGUAcgAgAGwAaQBuAGUACgBhAGIAYwAKA'
+hide 'vAG4AZQAnAAoAbABvAG4AZwBlAHIAIABsAGkAbgBlAAoAYQBiAGMACg'
+hide 'one&#39;&#xA;longer line&#xA;abc&#xA;'
+hide 'one%27%0Alonger%20line%0Aabc%0A'
+hide 'one%27%0alonger%20line%0aabc%0a'
+hide 'one%27%0Alonger+line%0Aabc%0A'
+hide 'one%27%0alonger+line%0aabc%0a'
+hide 'b25lJwpsb25nZXIgbGluZQphYmMK'
+hide '9uZScKbG9uZ2VyIGxpbmUKYWJjC'
+hide 'vbmUnCmxvbmdlciBsaW5lCmFiYw'
+hide 'one'\''\nlonger line\nabc\n'
+hide 'aAB1AG4AdABlAHIAMgA='
+hide 'aAB1AG4AdABlAHIAMgA'
+hide 'aAB1AG4AdABlAHIAMg'
+hide 'gAdQBuAHQAZQByADIA'
+hide 'oAHUAbgB0AGUAcgAyA'
+hide 'aHVudGVyMg=='
 hide 'longer line'
+hide 'aHVudGVyMg'
+hide 'aHVudGVyM'
+hide 'odW50ZXIy'
+hide 'one&apos;'
+hide 'h1bnRlcj'
 hide 'hunter2'
 hide 'one'\'''
 printf '%s\n' "$l"
 }
 made=
 die() {
-printf '%s\n' "$*" >&2
+fail 1 "$*"
+}
+fail() {
+printf '%s\n' "$2" >&2
 if [ -n "$made" ]; then rm -f -- "./$made"; fi
-exit 1
+exit "$1"
 }
 at_step() {
 printf '%s\n' "$1" >"$J/step"
@@ -189,6 +219,7 @@ esac
 to=${PWD%/}/$c
 if [ -L "./$c" ]; then
 [ "$(stat -c %u -- "./$c")" = 0 ] || die "$to is a symbolic link that does not belong to root"
+no_swap "$to"
 cd -P "./$c" || die "cannot enter $to"
 continue
 fi
@@ -199,6 +230,13 @@ fi
 cd -P "./$c" || die "cannot enter $to"
 [ "$PWD" = "$to" ] || die "$to was changed meanwhile"
 done
+}
+no_swap() {
+set -- "$1" $(stat -c '%A %u' .)
+case $2 in
+*[tT]) ;;
+?????w???? | ????????w?) die "$1 is a symbolic link in a directory that others may write to" ;;
+esac
 }
 no_directory() {
 if [ -d "./$1" ] && [ ! -L "./$1" ]; then die "${PWD%/}/$1 is a directory"; fi
@@ -256,22 +294,39 @@ if [ -L "./$2" ]; then rm -f -- "./$2"; fi
 no_directory "$2"
 mv -f -- "./$1" "./$2" || die "cannot rename to ${PWD%/}/$2"
 }
-put_file() {
+open_new() {
+rm -f -- "./$1"
+set -C
+exec 9>"./$1" || die "cannot make a new file in $PWD"
+set +C
+made=$1
+}
+link_new() {
+rm -f -- "./$2"
+[ "$(stat -c %h "$1")" = 1 ] && ln -- "$1" "./$2" 2>/dev/null || return 1
+[ "./$2" -ef "$1" ] || return 1
+exec 9<"$1"
+made=$2
+}
+deliver_file() {
+write=$1
+shift
 enter "$1" make
 no_directory "$2"
 mode=$5 owner=$6 group=$7
+missent="what was written in $1 is not what was sent: is the disk full?"
 attributes "$2"
 [ -w . ] || die "user $(id -un) may not write in $1"
-rm -f -- "./$3"
-set -C
-exec 9>"./$3" || die "cannot make a new file in $1"
-set +C
-made=$3
+if [ "$write" = move ] && link_new "$b" "$3"; then
+write=:
+else
+open_new "$3"
+fi
 new=/proc/$$/fd/9
 if [ ! -e "$new" ]; then new=./$3; fi
-decode >&9 || die "cannot write the new file in $1: is the disk full?"
+"$write" >&9 || die "cannot write the new file in $1: is the disk full?"
 sum=$(sha256sum <"$new") || die "cannot read the new file in $1"
-[ "${sum%% *}" = "$4" ] || die "what was written in $1 is not what was sent: is the disk full?"
+[ "${sum%% *}" = "$4" ] || die "$missent"
 own "$new"
 flush "$new"
 exec 9>&-
@@ -280,6 +335,28 @@ made=
 flush .
 if [ -e /sys/fs/selinux/enforce ] && command -v restorecon >/dev/null 2>&1; then restorecon -- "./$2"; fi
 cd /
+}
+put_file() {
+deliver_file decode "$@"
+}
+place_file() {
+verb=$1
+shift
+b=$S/blobs/$4
+if [ ! -f "$b" ]; then
+b=$1/$2
+[ -f "$b" ] && sum=$(sha256sum <"$b") && [ "${sum%% *}" = "$4" ] ||
+die "the content for $1/$2 is not staged on the host (any more)"
+verb=copy
+fi
+deliver_file "$verb" "$@"
+if [ "$verb" = move ]; then rm -f "$b"; fi
+}
+copy() {
+cat "$b"
+}
+move() {
+cat "$b"
 }
 remove_file() {
 enter "$1" find || return 0

@@ -51,11 +51,11 @@ else
 kill -0 "$1" 2>/dev/null
 fi
 }
-now() {
-date -u +%Y-%m-%dT%H:%M:%SZ
-}
 flush() {
 sync "$@" 2>/dev/null || sync
+}
+now() {
+date -u +%Y-%m-%dT%H:%M:%SZ
 }
 begin() {
 born "$$" || at=0
@@ -101,6 +101,7 @@ s=$!
 born "$s"
 since=${at:-0}
 printf '%s %s\n' "$s" "$since" >"$J/steps"
+if [ -f "$J/cancel" ]; then kill -KILL "$G$s" 2>/dev/null; fi
 after "$T" expire &
 w=$!
 wait "$s"
@@ -111,7 +112,9 @@ after 2 kill -KILL "$G$f" &
 w=$!
 wait "$f"
 kill "$w" 2>/dev/null
+how=
 if [ -f "$J/timeout" ]; then code=124; fi
+if [ -f "$J/cancel" ] && [ "$code" != 0 ]; then how=cancelled; fi
 }
 hide() {
 r=
@@ -144,11 +147,12 @@ if [ -n "$l" ]; then redact; fi
 finish() {
 show >"$J/output"
 if [ "$code" = 124 ] && [ -f "$J/timeout" ]; then printf 'the job ran out of time after %s s\n' "$T" >>"$J/output"; fi
+if [ -n "$how" ]; then printf 'the job was cancelled\n' >>"$J/output"; fi
 tail -c 2048 "$J/output" >"$J/message"
 step=0
 { read -r step <"$J/step"; } 2>/dev/null
 rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
-printf '%s %s %s\n' "$code" "$step" "$(now)" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
+printf '%s %s %s %s\n' "$code" "$step" "$(now)" "$how" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
 }
 supervise() {
 exec </dev/null >/dev/null 2>&1
@@ -164,9 +168,12 @@ printf '%s\n' "$l"
 }
 made=
 die() {
-printf '%s\n' "$*" >&2
+fail 1 "$*"
+}
+fail() {
+printf '%s\n' "$2" >&2
 if [ -n "$made" ]; then rm -f -- "./$made"; fi
-exit 1
+exit "$1"
 }
 at_step() {
 printf '%s\n' "$1" >"$J/step"

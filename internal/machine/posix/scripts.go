@@ -1,0 +1,188 @@
+package posix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/isthmus-dev/isthmus/internal/machine"
+)
+
+const (
+	// scriptLanes is how many scripts of one pass run beside each other.
+	scriptLanes = 4
+	// scriptGrace is how long before the end of its time a pass must have its answers: a
+	// script that is told to end may take two seconds, and what holds its output one more.
+	scriptGrace = 4 * time.Second
+	// maxScriptOutput is what is kept of a script's output, in bytes.
+	maxScriptOutput = 4 << 10
+	// maxHidden is the longest value that is hidden whole where the output was cut.
+	maxHidden = 64 << 10
+	// scriptFrame is room for the last line of an answer.
+	scriptFrame = 128
+)
+
+var (
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	// kept are the variables that a shell lets nobody set, or not to any value.
+	kept = []string{"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO", "OPTIND"}
+)
+
+func validScript(interpreter, text string, variables []machine.Variable) error {
+	if !oneLine(interpreter) || strings.HasPrefix(strings.TrimSpace(interpreter), "-") {
+		return errors.New("the interpreter is a program and its arguments, on one line")
+	}
+	if strings.ContainsRune(text, 0) {
+		return errors.New("the script holds a NUL byte, which no shell can pass on")
+	}
+	for _, v := range variables {
+		switch {
+		case !variableName.MatchString(v.Name):
+			return fmt.Errorf("%q is not the name of a variable", v.Name)
+		case slices.Contains(kept, v.Name):
+			return fmt.Errorf("the variable %s belongs to the shell and cannot be set", v.Name)
+		case strings.ContainsRune(string(v.Value), 0):
+			return fmt.Errorf("the variable %s holds a NUL byte", v.Name)
+		}
+	}
+	return nil
+}
+
+// userScript writes two functions: "there" tells whether the interpreter is,
+// and "script" turns the shell that calls it into the interpreter, with the text on its standard
+// input. Variables are exported last, and only then: whatever they are called,
+// nothing of ours is led by them. $L starts a session, or is empty.
+func (s *script) userScript(interpreter, text, end string, variables []machine.Variable) {
+	words := strings.Fields(interpreter)
+	program := quote(words[0])
+	s.line("there() {")
+	if strings.Contains(words[0], "/") {
+		s.line("[ -f %s ] && [ -x %s ]", program, program)
+	} else {
+		s.line("(")
+		for _, v := range variables {
+			if v.Name == "PATH" {
+				s.line("PATH=%s", quote(string(v.Value)))
+			}
+		}
+		s.line("command -v %s >/dev/null 2>&1 )", program)
+	}
+	s.line("}")
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	s.line("script() {")
+	s.line("home")
+	s.line("umask 022")
+	s.line("cd /")
+	s.line("set -- $L %s", strings.Join(words, " "))
+	for _, v := range variables {
+		s.line("export %s=%s", v.Name, quote(string(v.Value)))
+	}
+	s.line(`exec "$@" <<'%s'`, end)
+	s.WriteString(text)
+	if !strings.HasSuffix(text, "\n") {
+		s.line("")
+	}
+	s.line("%s", end)
+	s.line("}")
+}
+
+func validCheck(c machine.Script) error {
+	if c.Timeout <= 0 {
+		return errors.New("a script needs a timeout")
+	}
+	return validScript(c.Interpreter, string(c.Text), machine.DecodeEnvironment(c.Environment))
+}
+
+// compileScripts runs the scripts in lanes, for as long as the pass has time.
+func (m *Machine) compileScripts(ctx context.Context, r *request, scripts []machine.Script) {
+	budget := m.options.RequestTimeout
+	if deadline, bounded := ctx.Deadline(); bounded {
+		budget = time.Until(deadline)
+	}
+	r.line(`printf '\n%%s scripts\n' "$n"`)
+	r.use("scripts")
+	r.line("find_leader")
+	r.line("budget %d", max(1, int64((budget-scriptGrace)/time.Second)))
+	lanes := min(scriptLanes, len(scripts))
+	bodies := make([]script, lanes)
+	for i, c := range scripts {
+		m.compileAttempt(r, i, c)
+		bodies[i%lanes].line("attempt_%d", i)
+	}
+	for i := range bodies {
+		r.line("lane_%d() {\n%s}", i, bodies[i].String())
+	}
+	// Each lane but the last writes to a pipe, which holds what a few scripts say, and is read in its turn.
+	chain := "lane_" + itoa(lanes-1)
+	for i := lanes - 2; i >= 0; i-- {
+		chain = fmt.Sprintf("lane_%d | { %s; cat; }", i, chain)
+	}
+	r.line("%s", chain)
+}
+
+func (m *Machine) compileAttempt(r *request, i int, c machine.Script) {
+	end := r.nonce + "_" + itoa(i)
+	r.line("attempt_%d() {", i)
+	r.line("left %d", seconds(c.Timeout))
+	r.line(`if [ "$T" = 0 ]; then`)
+	r.line(`printf '\n%%s script %d\n\n%%s ended late\n' "$n" "$n"`, i)
+	r.line("return")
+	r.line("fi")
+	r.line(`$L %s -s %d "$T" "$n" "$L" <<'%s' &`, m.shell, i, end)
+	r.line("i=$1 T=$2 n=$3 L=$4 G=${4:+-}")
+	r.use("process", "home", "script")
+	variables := machine.DecodeEnvironment(c.Environment)
+	r.userScript(m.interpreter(c.Interpreter), string(c.Text), r.nonce+"_text", variables)
+	r.line("ask %d", maxScriptOutput+margin(variables)+scriptFrame)
+	r.line("%s", end)
+	r.line(`over "$!"`)
+	r.line("}")
+}
+
+// interpreter is the machine's own shell where none is named.
+func (m *Machine) interpreter(named string) string {
+	if strings.TrimSpace(named) == "" {
+		return m.shell
+	}
+	return named
+}
+
+func firstWord(interpreter string) string { return strings.Fields(interpreter + " /bin/sh")[0] }
+
+func seconds(d time.Duration) int64 { return max(1, int64((d+time.Second-1)/time.Second)) }
+
+// answerScripts reads what stands after the word for scripts.
+func answerScripts(text, nonce string, q *questions) {
+	for i, c := range q.scripts {
+		q.refused[c] = scriptAnswer(text, nonce, i, c)
+	}
+}
+
+func scriptAnswer(text, nonce string, i int, c machine.Script) machine.Answer {
+	_, text, begun := strings.Cut("\n"+text, "\n"+nonce+" script "+itoa(i)+"\n")
+	output, word, ended := strings.Cut("\n"+text, "\n"+nonce+" ended ")
+	word, _, whole := strings.Cut(word, "\n")
+	if !begun || !ended || !whole {
+		return machine.Problem{Reason: "Timeout", Message: "the script left something running that holds its output open; it was ended"}
+	}
+	switch word {
+	case "late":
+		return machine.Problem{Reason: "Timeout", Message: "the script did not end within " + c.Timeout.String() + ", or the look at the host had no more time for it"}
+	case "missing":
+		return failed("the host has no program " + excerpt(firstWord(c.Interpreter)) + " to run the script with")
+	}
+	code, err := strconv.Atoi(word)
+	if err != nil || code < 0 || code > 255 {
+		return noAnswer
+	}
+	// The frame begins with a line of its own, and so does its end.
+	output = strings.TrimPrefix(output, "\n")
+	return machine.ScriptState{ExitCode: code, Output: scriptOutput(output, machine.DecodeEnvironment(c.Environment))}
+}

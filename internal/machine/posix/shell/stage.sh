@@ -1,0 +1,33 @@
+# stage SHA256 SIZE: content comes on the request's input when it is asked for.
+# It is written under a name of its own, and gets its own name when it is whole.
+stage() {
+	prepare || return
+	if ! e=$(mkdir -p "$S/blobs" 2>&1); then
+		refuse "$e"
+		return
+	fi
+	b=$S/blobs/$1
+	if [ -f "$b" ] && [ "$(stat -c %s "$b")" = "$2" ]; then
+		e=$(sha256sum <"$b")
+		if [ "${e%% *}" = "$1" ]; then
+			touch "$b"
+			printf 'h\n'
+			return
+		fi
+	fi
+	x=$S/blobs/.$n
+	printf '%s ready\n' "$n"
+	receive "$1" "$2" <&8 || refuse "cannot write into $S/blobs: is the disk full?"
+	rm -f "$x"
+}
+# receive SHA256 SIZE: not a byte more is read.
+receive() {
+	head -c "$2" >"$x" || return 1
+	e=$(sha256sum <"$x") || return 1
+	if [ "${e%% *}" != "$1" ]; then
+		printf 'i %s\n' "$(stat -c %s "$x")"
+		return
+	fi
+	mv -f "$x" "$b" || return 1
+	printf 'h\n'
+} 2>/dev/null
