@@ -13,7 +13,8 @@ download() {
 	if wget --version >/dev/null 2>&1; then
 		wget -q --no-config --no-netrc --max-redirect=5 --tries=1 --timeout=60 -O - -- "$2"
 	else
-		wget -q -T 60 -O - "$2"
+		# Its -T ends in a crash on Debian 12; the job has a time of its own.
+		wget -q -O - "$2"
 	fi
 }
 # can_fetch URL

@@ -1,0 +1,154 @@
+package posix
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/isthmus-dev/isthmus/internal/machine"
+)
+
+// mounted is a small file system of its own.
+func mounted(t *testing.T, options string) string {
+	t.Helper()
+	needRoot(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("isthmus-test", dir, "tmpfs", 0, options); err != nil {
+		missing(t, "nothing can be mounted here: "+err.Error())
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	return dir
+}
+
+// requireAsItWas: the old file, and nothing beside it.
+func requireAsItWas(t *testing.T, dir string) {
+	t.Helper()
+	got, err := os.ReadFile(dir + "/f")
+	require.NoError(t, err)
+	require.Equal(t, "old", string(got))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}
+
+func TestFullDisk(t *testing.T) {
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		dir := mounted(t, "size=64k")
+		require.NoError(t, os.WriteFile(dir+"/f", []byte("old"), 0o600))
+		state := start(t, m, testJob("put", machine.PutFile{Path: dir + "/f", Content: make([]byte, 200<<10)}))
+		require.Equal(t, machine.JobFailed, state.Phase)
+		require.Contains(t, state.Message, "is the disk full?")
+		requireAsItWas(t, dir)
+		opened := 0
+		blob := randomBlob(t, 200<<10, &opened)
+		require.NoError(t, m.Stage(testContext(t), blob))
+		state = start(t, m, testJob("place", machine.PlaceFile{Path: dir + "/f", SHA256: blob.SHA256, Size: blob.Size}))
+		require.Equal(t, machine.JobFailed, state.Phase)
+		require.Contains(t, state.Message, "is the disk full?")
+		requireAsItWas(t, dir)
+		require.FileExists(t, filepath.Join(m.options.StateDir, "blobs", blob.SHA256), "it can be placed once there is room")
+		succeed(t, m, testJob("fits", machine.PutFile{Path: dir + "/f", Content: make([]byte, 10<<10)}))
+
+		m.options.StateDir = dir + "/state"
+		err := m.Stage(testContext(t), blob)
+		require.ErrorContains(t, err, "is the disk full?")
+		left, err := os.ReadDir(dir + "/state/blobs")
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+}
+
+func TestReadOnlyAndImmutable(t *testing.T) {
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		dir := mounted(t, "size=64k")
+		require.NoError(t, os.WriteFile(dir+"/f", []byte("old"), 0o600))
+		require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+		state := start(t, m, testJob("read-only", machine.PutFile{Path: dir + "/f", Content: machine.Secret("new")}))
+		require.Equal(t, machine.JobFailed, state.Phase)
+		require.Contains(t, state.Message, "may not write in "+dir)
+		requireAsItWas(t, dir)
+
+		other := openDir(t)
+		require.NoError(t, os.WriteFile(other+"/f", []byte("old"), 0o600))
+		if out, err := exec.Command("chattr", "+i", other+"/f").CombinedOutput(); err != nil {
+			t.Logf("no file can be made immutable here: %s", out)
+			return
+		}
+		t.Cleanup(func() { require.NoError(t, exec.Command("chattr", "-i", other+"/f").Run()) })
+		state = start(t, m, testJob("immutable", machine.PutFile{Path: other + "/f", Content: machine.Secret("new")}))
+		require.Equal(t, machine.JobFailed, state.Phase)
+		require.Contains(t, state.Message, "cannot rename to "+other+"/f")
+		requireAsItWas(t, other)
+	})
+}
+
+// TestLinkInADirectoryOfOthers: even root's link, where others could exchange it.
+func TestLinkInADirectoryOfOthers(t *testing.T) {
+	needRoot(t)
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		dir := openDir(t)
+		require.NoError(t, os.Mkdir(dir+"/real", 0o755))
+		require.NoError(t, os.Symlink("real", dir+"/link"))
+		step := machine.PutFile{Path: dir + "/link/f", Content: machine.Secret("x")}
+		for i, mode := range []os.FileMode{0o777, 0o775} {
+			require.NoError(t, os.Chmod(dir, mode))
+			state := start(t, m, testJob(fmt.Sprintf("open-%d", i), step))
+			require.Equal(t, machine.JobFailed, state.Phase)
+			require.Contains(t, state.Message, "is a symbolic link in a directory that others may write to")
+		}
+		require.NoError(t, os.Chmod(dir, 0o777|os.ModeSticky))
+		succeed(t, m, testJob("sticky", step))
+	})
+}
+
+// TestSwapper: a user exchanges a directory of theirs for a link, over and over. What root delivers is never
+// found where the link leads.
+func TestSwapper(t *testing.T) {
+	needRoot(t)
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		dir := openDir(t)
+		theirs, target := dir+"/theirs", dir+"/target"
+		require.NoError(t, os.Mkdir(theirs, 0o755))
+		require.NoError(t, os.Mkdir(target, 0o755))
+		require.NoError(t, os.Mkdir(theirs+"/sub", 0o755))
+		require.NoError(t, os.Symlink(target, theirs+"/link"))
+		for _, path := range []string{theirs, theirs + "/sub", theirs + "/link"} {
+			require.NoError(t, os.Lchown(path, 65534, 65534))
+		}
+		swap := exec.Command("/bin/sh", "-c", `cd "$1" && while :; do mv -T sub real; mv -T link sub; mv -T sub link; mv -T real sub; done 2>/dev/null`, "swap", theirs)
+		swap.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Setpgid: true}
+		require.NoError(t, swap.Start())
+		t.Cleanup(func() {
+			_ = syscall.Kill(-swap.Process.Pid, syscall.SIGKILL)
+			_ = swap.Wait()
+		})
+		phases := map[machine.JobPhase]int{}
+		for i := range 8 {
+			var steps []machine.Step
+			for j := range 6 {
+				steps = append(steps, machine.PutFile{Path: fmt.Sprintf("%s/sub/f%d-%d", theirs, i, j), Content: machine.Secret("x")})
+			}
+			id := fmt.Sprintf("put-%d", i)
+			phases[await(t, m, id, start(t, m, testJob(id, steps...))).Phase]++
+		}
+		t.Log(phases)
+		entries, err := os.ReadDir(target)
+		require.NoError(t, err)
+		require.Empty(t, entries)
+	})
+}
+
+// TestNoMemoryOfAnEndlessScript: neither the host nor we keep what it prints.
+func TestNoMemoryOfAnEndlessScript(t *testing.T) {
+	_, client := realServer(t)
+	m := New(client, Options{StateDir: filepath.Join(t.TempDir(), "state")})
+	endless := asking("exec cat /dev/zero")
+	endless.Timeout = 2 * time.Second
+	require.Equal(t, "Timeout", observe(t, m, endless).(machine.Problem).Reason)
+}
