@@ -23,7 +23,8 @@ func (h hostile) Run(_ context.Context, request transport.Request) (transport.Re
 	for {
 		n, err := request.Stdin.Read(buffer)
 		text.Write(buffer[:n])
-		if err != nil {
+		// An input that stays open ends with the request.
+		if err != nil || strings.HasSuffix(text.String(), "isthmus; exit\n") {
 			break
 		}
 	}
@@ -36,8 +37,10 @@ func (h hostile) Close() error { return nil }
 
 var allChecks = []machine.Check{
 	machine.File{Path: "/f"}, machine.File{Path: "/g"}, machine.Unit{Name: "u.service"}, machine.Unit{Name: "v.service"},
-	machine.Mark{Subject: "s"}, machine.JobReceipt{ID: "j"},
+	machine.Mark{Subject: "s"}, machine.JobReceipt{ID: "j"}, firstScript, secondScript,
 }
+
+var firstScript, secondScript = asking("first", variable("A", "hunter2")), asking("second")
 
 func hear(t *testing.T, body string) machine.Observation {
 	t.Helper()
@@ -58,7 +61,8 @@ func TestAnswers(t *testing.T) {
 	units := "NONCE units\nLoadState=loaded\nActiveState=active\nMainPID=7\nInvocationID=00000000000000000000000000000000\n\n" +
 		"LoadState=not-found\nActiveState=inactive\n\nNONCE units 0\n"
 	observation := hear(t, "b boot\nf 0 "+statLine+"\n"+sum+"  /f\na 1\n"+units+
-		"m 0 uid u\nm 0 cluster c\nm 0 object o/p q\nm 0 end \nj 0 Failed 0000000000000000003 boot begun ended 4 5\no 0 oh\no 0  no\n")
+		"m 0 uid u\nm 0 cluster c\nm 0 object o/p q\nm 0 end \nj 0 Failed 0000000000000000003 boot begun ended 4 5\no 0 oh\no 0  no\n"+
+		"\nNONCE scripts\n\nNONCE script 0\na 0\nhunter2\n\nNONCE ended 3\n\nNONCE script 1\n\nNONCE ended late\n")
 	require.Equal(t, "boot", observation.BootID)
 	require.Equal(t, map[machine.Check]machine.Answer{
 		machine.File{Path: "/f"}:        machine.FileState{Kind: machine.FileRegular, SHA256: sum, Size: 3, Mode: 0o644, Owner: "root", Group: "root"},
@@ -67,6 +71,8 @@ func TestAnswers(t *testing.T) {
 		machine.Unit{Name: "v.service"}: machine.UnitState{Load: "not-found", Active: "inactive"},
 		machine.Mark{Subject: "s"}:      machine.MarkState{Exists: true, Owner: machine.Owner{Cluster: "c", UID: "u", Object: "o/p q"}},
 		machine.JobReceipt{ID: "j"}:     machine.JobState{Phase: machine.JobFailed, Epoch: 3, BootID: "boot", Started: "begun", Finished: "ended", ExitCode: 4, Step: 5, Message: "oh\n no"},
+		firstScript:                     machine.ScriptState{ExitCode: 3, Output: "a 0\n[redacted]"},
+		secondScript:                    machine.Problem{Reason: "Timeout", Message: "the script did not end within 20s, or the look at the host had no more time for it"},
 	}, observation.Answers)
 }
 
@@ -80,6 +86,9 @@ func TestNonsense(t *testing.T) {
 		"f 0\n", "f 99 " + statLine + "\n", "f -1 x\n", "f 0 " + statLine + "\n", "f 0 zz|||||||||||\n", "h 0 short\n",
 		"m 0 uid u\n", "j 0 Succeeded\n", "j 0 Succeeded x y z a b c\n", "j 0 Nonsense 1 b s e 0 0\n", "NONCE units\nLoadState=loaded\n",
 		"NONCE units\nFailed to connect to bus\n\nNONCE units 1\n", "p 0 Failed \x1b[31m\n", "r\n",
+		"\nNONCE scripts\n", "\nNONCE scripts\n\nNONCE script 0\nx", "\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 0", "\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended -1\n",
+		"\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 256\n", "\nNONCE scripts\n\nNONCE script 7\n\nNONCE ended 0\n", "\nNONCE ended 0\n",
+		"\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended missing\n",
 	} {
 		for check, answer := range hear(t, body).Answers {
 			require.IsType(t, machine.Problem{}, answer, "%q: %v", body, check)
@@ -90,7 +99,7 @@ func TestNonsense(t *testing.T) {
 	require.Equal(t, denied, hear(t, "p 0 AccessDenied\n").Answers[machine.File{Path: "/f"}])
 
 	source := rand.New(rand.NewPCG(3, 4))
-	words := []string{"f", "h", "a", "p", "r", "m", "n", "d", "j", "o", "D", "b", "0", "1", "99", " ", " ", " ", "\n", "\n", statLine, "uid u", "end ", "NONCE", " units", "LoadState=x", "Absent", "Failed 1 b s e 1 1", "\x00", "\xff"}
+	words := []string{"f", "h", "a", "p", "r", "m", "n", "d", "j", "o", "D", "b", "0", "1", "99", " ", " ", " ", "\n", "\n", statLine, "uid u", "end ", "NONCE", " units", " scripts\n", " script ", " ended ", "late", "LoadState=x", "Absent", "Failed 1 b s e 1 1", "\x00", "\xff"}
 	for range 3000 {
 		var body strings.Builder
 		for range source.IntN(30) {
@@ -151,7 +160,7 @@ func TestCommand(t *testing.T) {
 	m := New(nil, Options{})
 	require.Equal(t, "/bin/sh -s", m.command(m.readShell(largeScript, false)))
 	require.Equal(t, `/bin/sh -c 'eval "$(cat)"'`, m.command(m.readShell(largeScript+1, false)))
-	require.Equal(t, `/bin/sh -c 'eval "$(head -c 32769)"'`, m.command(m.readShell(largeScript+1, true)))
+	require.Equal(t, "/bin/sh -s", m.command(m.readShell(largeScript+1, true)))
 	require.Equal(t, "sudo -n -H -u 'root' -- /bin/sh -s", New(nil, Options{Become: &Become{}}).command("/bin/sh -s"))
 }
 

@@ -11,7 +11,31 @@
 // not at all, and nothing it starts can eat the rest of it. What is answered
 // stands between two lines that hold a random word, so that whatever profiles
 // and banners print is passed over. Nothing is assumed on the host but a POSIX
-// shell, coreutils or BusyBox, and, for services, systemd 232 or newer.
+// shell, coreutils or BusyBox, and, for services, systemd 232 or newer; for
+// downloads curl or wget. Where there is no setsid(1), of a user's script that runs out of time only the
+// first process is ended.
+//
+// With a password, sudo -S asks for it in random words on the error stream. It is
+// written once, after those words were seen; the script is written after another random
+// word, which the shell behind sudo prints, was seen. To be asked twice means
+// that the password is wrong: the input is closed, and the machine does not ask again.
+//
+// # Scripts of users
+//
+// A check that is a script is run by a shell of its own, in a session of its own,
+// which feeds it to its interpreter by here-document, in a second session. Beside it waits a timer (TERM, KILL
+// two seconds later, and one second later KILL for whatever holds its output open), and a reader of the
+// request's input, which stays open for as long as somebody waits for the answer:
+// when the request is cancelled or the connection ends, the script does. A
+// connection that only falls silent leaves the timer. Up to four scripts
+// run at once. All of them together have the time of the pass but for four seconds;
+// what has not run or ended by then is a Problem, and so nothing that a script does keeps the other
+// answers, which stand before, from coming. Its environment is exported by the last process before the
+// interpreter, and shows on the host where any environment does: in that process, for its user and root.
+// Of its output tail keeps the end, and values are hidden here. Bash before 5.1 keeps here-documents
+// in files (0600, without a name once they are open), all other shells in pipes.
+//
+// Checks that are no scripts end by themselves.
 //
 // # State on the host
 //
@@ -22,7 +46,9 @@
 //	jobs/<id>/started               epoch, boot, process and time; there once the job has begun
 //	jobs/<id>/exit                  exit code, step and time; there once it has ended
 //	jobs/<id>/output, message       what it printed, bounded and redacted; its last 2 KiB
+//	jobs/<id>/cancel               there if somebody wanted it ended
 //	jobs/<id>/script.*              the job itself, until it has begun: it holds file contents
+//	blobs/<sha256>                 staged content, for a day
 //	epoch/<n>                       the newest leader that was obeyed
 //
 // # Jobs
@@ -41,6 +67,18 @@
 // on. Epochs are forgotten with the last mark and the last receipt (Forget
 // removes the directory then), for a host on which nothing is managed has
 // nothing to protect.
+//
+// A job is cancelled by a file that its supervisor looks for once it has
+// written down the process of the steps; who cancels writes the file first and looks for the process
+// then, so that one of the two sees the other. The supervisor writes the one receipt; only where it is gone does
+// who cancels, by a link that can be made once. What has left the process
+// group is ended with the transient unit; where there is no systemd, it is not found.
+//
+// # Files
+//
+// Content is written into a new file in the destination's directory, which was
+// entered one component at a time, verified, given its owner and mode, flushed and renamed. Staged
+// content is linked there if it is on the same file system and written there if not.
 //
 // # Errors
 //

@@ -128,9 +128,9 @@ func TestFetchVerifiesCertificates(t *testing.T) {
 	t.Cleanup(server.Close)
 	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
 		step := machine.FetchFile{Path: t.TempDir() + "/f", URL: server.URL, SHA256: digestOf("x"), MaxSize: 10}
-		require.Equal(t, machine.JobFailed, start(t, m, testJob("curl", step)).Phase)
+		require.Equal(t, machine.JobFailed, finish(t, m, testJob("curl", step)).Phase)
 		hide(t, h, "curl")
-		state := start(t, m, testJob("wget", step))
+		state := finish(t, m, testJob("wget", step))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		if h.name == "busybox" {
 			require.Contains(t, state.Message, "verifies no certificates: install curl")
@@ -138,7 +138,7 @@ func TestFetchVerifiesCertificates(t *testing.T) {
 		require.NoFileExists(t, step.Path)
 		if h.name != "busybox" {
 			hide(t, h, "curl", "wget")
-			state = start(t, m, testJob("nothing", step))
+			state = finish(t, m, testJob("nothing", step))
 			require.Contains(t, state.Message, "neither curl nor wget to download with: install curl")
 		}
 	})

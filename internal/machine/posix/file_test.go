@@ -87,7 +87,7 @@ func TestAFailedPutLeavesNothing(t *testing.T) {
 	needRoot(t)
 	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
 		dir := t.TempDir()
-		state := start(t, m, testJob("owner", machine.PutFile{Path: dir + "/f", Content: machine.Secret("hunter2"), Owner: "no-such-user"}))
+		state := finish(t, m, testJob("owner", machine.PutFile{Path: dir + "/f", Content: machine.Secret("hunter2"), Owner: "no-such-user"}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Contains(t, state.Message, "cannot give the file to no-such-user")
 		left, err := os.ReadDir(dir)
@@ -105,7 +105,7 @@ func TestPutFileWhereTheUserMayNot(t *testing.T) {
 		require.NoError(t, os.Mkdir(dir+"/state", 0o700))
 		require.NoError(t, os.Chown(dir+"/state", 65534, 65534))
 		h.credential = &syscall.Credential{Uid: 65534, Gid: 65534}
-		state := start(t, m, testJob("put", machine.PutFile{Path: dir + "/of-root/f"}))
+		state := finish(t, m, testJob("put", machine.PutFile{Path: dir + "/of-root/f"}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Contains(t, state.Message, "may not write in "+dir+"/of-root")
 	})
@@ -121,7 +121,7 @@ func TestPutFileOntoOtherThings(t *testing.T) {
 		state := put("directory", dir+"/directory")
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Equal(t, dir+"/directory is a directory", state.Message)
-		require.Equal(t, machine.JobFailed, start(t, m, testJob("rmdir", machine.RemoveFile{Path: dir + "/directory"})).Phase)
+		require.Equal(t, machine.JobFailed, finish(t, m, testJob("rmdir", machine.RemoveFile{Path: dir + "/directory"})).Phase)
 
 		require.NoError(t, os.WriteFile(dir+"/target", []byte("old"), 0o600))
 		for link, target := range map[string]string{"to-file": "target", "to-directory": "directory", "to-nothing": "nothing"} {
@@ -153,10 +153,10 @@ func TestLinksOnTheWay(t *testing.T) {
 		require.NoError(t, os.Symlink("real", dir+"/others"))
 		require.NoError(t, os.Lchown(dir+"/others", 65534, 65534))
 		succeed(t, m, testJob("roots", machine.PutFile{Path: dir + "/roots/f", Content: machine.Secret("x")}))
-		state := start(t, m, testJob("others", machine.PutFile{Path: dir + "/others/g", Content: machine.Secret("x")}))
+		state := finish(t, m, testJob("others", machine.PutFile{Path: dir + "/others/g", Content: machine.Secret("x")}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Equal(t, dir+"/others is a symbolic link that does not belong to root", state.Message)
-		require.Equal(t, machine.JobFailed, start(t, m, testJob("rm", machine.RemoveFile{Path: dir + "/others/f"})).Phase)
+		require.Equal(t, machine.JobFailed, finish(t, m, testJob("rm", machine.RemoveFile{Path: dir + "/others/f"})).Phase)
 		require.FileExists(t, dir+"/real/f")
 		require.NoFileExists(t, dir+"/real/g")
 	})

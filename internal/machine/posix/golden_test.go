@@ -32,6 +32,18 @@ func TestCompiledJobs(t *testing.T) {
 			},
 			Secrets: []machine.Secret{machine.Secret("hunter2"), machine.Secret("one'\nlonger line\nabc\n")},
 		},
+		"script": {
+			ID: "u-1-run-1", Epoch: 7, Timeout: 10 * time.Minute,
+			Steps: []machine.Step{
+				machine.PlaceFile{Path: "/opt/it's/tool", SHA256: strings.Repeat("ab", 32), Size: 5, Mode: 0o755},
+				machine.FetchFile{Path: "/opt/app.tar", URL: "https://files.example/app.tar?a=b&c='d", SHA256: strings.Repeat("cd", 32), MaxSize: 1 << 20},
+				machine.RunScript{
+					Text:        machine.Secret("set -e\ncat <<'EOF' >/tmp/x\nit's\nEOF"),
+					Environment: []machine.Variable{{Name: "MODE", Value: machine.Secret("it's prod")}},
+				},
+				machine.RunScript{Interpreter: "/usr/bin/python3 -", Text: machine.Secret("print(1)\n")},
+			},
+		},
 		"service": {
 			ID: "u-1-service-1", Epoch: 9223372036854775807, Timeout: 1500 * time.Millisecond,
 			Steps: []machine.Step{

@@ -41,14 +41,14 @@ func TestFullDisk(t *testing.T) {
 	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
 		dir := mounted(t, "size=64k")
 		require.NoError(t, os.WriteFile(dir+"/f", []byte("old"), 0o600))
-		state := start(t, m, testJob("put", machine.PutFile{Path: dir + "/f", Content: make([]byte, 200<<10)}))
+		state := finish(t, m, testJob("put", machine.PutFile{Path: dir + "/f", Content: make([]byte, 200<<10)}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Contains(t, state.Message, "is the disk full?")
 		requireAsItWas(t, dir)
 		opened := 0
 		blob := randomBlob(t, 200<<10, &opened)
 		require.NoError(t, m.Stage(testContext(t), blob))
-		state = start(t, m, testJob("place", machine.PlaceFile{Path: dir + "/f", SHA256: blob.SHA256, Size: blob.Size}))
+		state = finish(t, m, testJob("place", machine.PlaceFile{Path: dir + "/f", SHA256: blob.SHA256, Size: blob.Size}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Contains(t, state.Message, "is the disk full?")
 		requireAsItWas(t, dir)
@@ -69,9 +69,9 @@ func TestReadOnlyAndImmutable(t *testing.T) {
 		dir := mounted(t, "size=64k")
 		require.NoError(t, os.WriteFile(dir+"/f", []byte("old"), 0o600))
 		require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
-		state := start(t, m, testJob("read-only", machine.PutFile{Path: dir + "/f", Content: machine.Secret("new")}))
+		state := finish(t, m, testJob("read-only", machine.PutFile{Path: dir + "/f", Content: machine.Secret("new")}))
 		require.Equal(t, machine.JobFailed, state.Phase)
-		require.Contains(t, state.Message, "may not write in "+dir)
+		require.Contains(t, state.Message, "read-only")
 		requireAsItWas(t, dir)
 
 		other := openDir(t)
@@ -81,7 +81,7 @@ func TestReadOnlyAndImmutable(t *testing.T) {
 			return
 		}
 		t.Cleanup(func() { require.NoError(t, exec.Command("chattr", "-i", other+"/f").Run()) })
-		state = start(t, m, testJob("immutable", machine.PutFile{Path: other + "/f", Content: machine.Secret("new")}))
+		state = finish(t, m, testJob("immutable", machine.PutFile{Path: other + "/f", Content: machine.Secret("new")}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Contains(t, state.Message, "cannot rename to "+other+"/f")
 		requireAsItWas(t, other)
@@ -98,7 +98,7 @@ func TestLinkInADirectoryOfOthers(t *testing.T) {
 		step := machine.PutFile{Path: dir + "/link/f", Content: machine.Secret("x")}
 		for i, mode := range []os.FileMode{0o777, 0o775} {
 			require.NoError(t, os.Chmod(dir, mode))
-			state := start(t, m, testJob(fmt.Sprintf("open-%d", i), step))
+			state := finish(t, m, testJob(fmt.Sprintf("open-%d", i), step))
 			require.Equal(t, machine.JobFailed, state.Phase)
 			require.Contains(t, state.Message, "is a symbolic link in a directory that others may write to")
 		}
@@ -116,12 +116,8 @@ func TestSwapper(t *testing.T) {
 		theirs, target := dir+"/theirs", dir+"/target"
 		require.NoError(t, os.Mkdir(theirs, 0o755))
 		require.NoError(t, os.Mkdir(target, 0o755))
-		require.NoError(t, os.Mkdir(theirs+"/sub", 0o755))
-		require.NoError(t, os.Symlink(target, theirs+"/link"))
-		for _, path := range []string{theirs, theirs + "/sub", theirs + "/link"} {
-			require.NoError(t, os.Lchown(path, 65534, 65534))
-		}
-		swap := exec.Command("/bin/sh", "-c", `cd "$1" && while :; do mv -T sub real; mv -T link sub; mv -T sub link; mv -T real sub; done 2>/dev/null`, "swap", theirs)
+		require.NoError(t, os.Chown(theirs, 65534, 65534))
+		swap := exec.Command("/bin/sh", "-c", `cd "$1" && i=0 && while :; do mkdir sub; mv -T sub "old-$i"; ln -s "$2" sub; rm -f sub; i=$((i+1)); done 2>/dev/null`, "swap", theirs, target)
 		swap.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Setpgid: true}
 		require.NoError(t, swap.Start())
 		t.Cleanup(func() {

@@ -42,7 +42,7 @@ func TestJobFailsAtTheFirstStepThatDoes(t *testing.T) {
 	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
 		h.tool(t, "systemctl", `[ "$1" = daemon-reload ] || { echo "no such unit: $4" >&2; exit 5; }`)
 		file := filepath.Join(t.TempDir(), "later")
-		state := start(t, m, testJob("fails", reload, machine.EnableUnit{Unit: "a.service"}, machine.PutFile{Path: file}))
+		state := finish(t, m, testJob("fails", reload, machine.EnableUnit{Unit: "a.service"}, machine.PutFile{Path: file}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Equal(t, 1, state.Step)
 		require.Equal(t, 1, state.ExitCode)
@@ -61,7 +61,7 @@ func TestSecretsOfAJobAreShortLived(t *testing.T) {
 			`"'y pa$$ twice AAAABBBB*?[x]AAAABBBB*?[x]'; exit 1`)
 		job := testJob("secrets", machine.PutFile{Path: filepath.Join(t.TempDir(), "f"), Content: machine.Secret("sesame-in-a-file")}, reload)
 		job.Secrets = []machine.Secret{machine.Secret(secret), machine.Secret(key)}
-		state := start(t, m, job)
+		state := finish(t, m, job)
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Equal(t, "x[redacted]y pa$$ twice [redacted][redacted]\nsystemctl daemon-reload failed", state.Message)
 		encoded := "c2VzYW1lLWluLWEtZmlsZ"

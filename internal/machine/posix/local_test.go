@@ -212,6 +212,12 @@ func succeed(t *testing.T, m machine.Machine, job machine.Job) {
 	require.Equal(t, machine.JobSucceeded, await(t, m, job.ID, start(t, m, job)).Phase)
 }
 
+// finish starts a job and waits for its end: a machine that is busy takes more than the moment that Start waits.
+func finish(t *testing.T, m machine.Machine, job machine.Job) machine.JobState {
+	t.Helper()
+	return await(t, m, job.ID, start(t, m, job))
+}
+
 // await waits until a job does not run any more.
 func await(t *testing.T, m machine.Machine, id string, state machine.JobState) machine.JobState {
 	t.Helper()

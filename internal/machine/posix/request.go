@@ -121,16 +121,13 @@ func doingError(doing string, err error) error {
 // script from a pipe byte by byte, which takes a second for each megabyte.
 const largeScript = 32 << 10
 
-// readShell is the shell that reads a script of so many bytes. An input that stays open has no end to wait for.
+// readShell is the shell that reads a script of so many bytes. An input that stays open has no end that
+// cat could wait for; no third command is used, for people name the two in sudoers.
 func (m *Machine) readShell(size int, lasting bool) string {
-	switch {
-	case size <= largeScript:
+	if lasting || size <= largeScript {
 		return m.shell + " -s"
-	case lasting:
-		return m.shell + ` -c 'eval "$(head -c ` + itoa(size) + `)"'`
-	default:
-		return m.shell + ` -c 'eval "$(cat)"'`
 	}
+	return m.shell + ` -c 'eval "$(cat)"'`
 }
 
 // command is what the login shell is given, whichever shell that is.

@@ -20,7 +20,7 @@ func TestRunScript(t *testing.T) {
 			machine.RunScript{Text: machine.Secret("echo now $A; echo on stderr >&2\n[ -z \"$OUT\" ] && exit 9\n"), Environment: []machine.Variable{variable("A", secret)}},
 			reload,
 		)
-		state := start(t, m, job)
+		state := finish(t, m, job)
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Equal(t, 1, state.Step)
 		require.Equal(t, 9, state.ExitCode)
@@ -31,7 +31,7 @@ func TestRunScript(t *testing.T) {
 		left, err := exec.Command("grep", "-rlF", "-e", "ecret", m.options.StateDir).Output()
 		require.Equal(t, 1, err.(*exec.ExitError).ExitCode(), "left behind in %s", left)
 
-		state = start(t, m, testJob("missing", machine.RunScript{Interpreter: "/no/such/perl -w", Text: machine.Secret("x")}))
+		state = finish(t, m, testJob("missing", machine.RunScript{Interpreter: "/no/such/perl -w", Text: machine.Secret("x")}))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Equal(t, "the host has no program /no/such/perl to run the script with", state.Message)
 	})
@@ -45,7 +45,7 @@ func TestSecretsHideInTheirForms(t *testing.T) {
 			Text:        machine.Secret(`printf '%s\n' "$A" | base64; printf %s "$A" | base64 | tr '/+' '_-'; printf 'x%s' "$A" | base64; echo 'p%22ss%20w%C3%B6rd%3F%2F%2B {"a":"p\"ss wörd?/+"}'; exit 1`),
 			Environment: []machine.Variable{variable("A", secret)},
 		})
-		state := start(t, m, job)
+		state := finish(t, m, job)
 		for _, trace := range []string{"cCJz", "w7Zy", "wrd", "ss", "C3"} {
 			require.NotContains(t, state.Message[:len(state.Message)-len("\nthe script ended with exit code 1")], trace)
 		}

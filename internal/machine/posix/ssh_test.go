@@ -205,6 +205,28 @@ func BenchmarkObserveFourChecks(b *testing.B) {
 	})
 }
 
+// BenchmarkObserveScript tells what a script costs beside two files.
+func BenchmarkObserveScript(b *testing.B) {
+	_, client := realServer(b)
+	m := New(client, Options{StateDir: filepath.Join(b.TempDir(), "state")})
+	files := []machine.Check{machine.File{Path: "/etc/passwd"}, machine.File{Path: "/etc/hostname"}}
+	pass := func(checks ...machine.Check) {
+		_, err := m.Observe(context.Background(), checks)
+		require.NoError(b, err)
+	}
+	pass(files...)
+	time.Sleep(settleTime + 100*time.Millisecond) // Digests settle.
+	pass(files...)
+	b.Run("TwoFiles", func(b *testing.B) { reportMedian(b, func() { pass(files...) }) })
+	for _, count := range []int{1, 4} {
+		checks := slices.Clone(files)
+		for i := range count {
+			checks = append(checks, asking(fmt.Sprintf("[ -e /etc/passwd ] && exit %d", i)))
+		}
+		b.Run(fmt.Sprintf("AndScripts-%d", count), func(b *testing.B) { reportMedian(b, func() { pass(checks...) }) })
+	}
+}
+
 func reportMedian(b *testing.B, do func()) {
 	var times []time.Duration
 	for b.Loop() {

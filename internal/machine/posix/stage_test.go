@@ -81,7 +81,7 @@ func TestStageAndPlace(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, os.SameFile(one, two))
 		succeed(t, m, testJob("in-place", place("/b")))
-		state := start(t, m, testJob("not-staged", place("/c")))
+		state := finish(t, m, testJob("not-staged", place("/c")))
 		require.Equal(t, machine.JobFailed, state.Phase)
 		require.Contains(t, state.Message, "is not staged")
 	})

@@ -26,11 +26,17 @@ type debian struct {
 
 func (d *debian) dial(t *testing.T, user string) *ssh.Client {
 	t.Helper()
+	return d.dialWith(t, user, 20*time.Second)
+}
+
+// dialWith gives up the connection when the machine is silent for so long.
+func (d *debian) dialWith(t *testing.T, user string, silent time.Duration) *ssh.Client {
+	t.Helper()
 	keys, err := d.HostKeys(testContext(t))
 	require.NoError(t, err)
 	client, err := ssh.Dial(testContext(t), ssh.Config{
 		Address: d.Address().String() + ":22", User: user, HostKeys: keys, PrivateKey: d.private,
-		KeepAliveInterval: time.Second, KeepAliveTimeout: time.Second,
+		KeepAliveInterval: time.Second, KeepAliveTimeout: silent,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
@@ -52,7 +58,7 @@ func (d *debian) sh(t *testing.T, format string, arguments ...any) string {
 // TestSystemd boots one machine and asks everything of it. The subtests build upon each other.
 func TestSystemd(t *testing.T) {
 	needRoot(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	t.Cleanup(cancel)
 	j := newJanitor(t)
 	n, err := network.New(ctx, j)
@@ -149,7 +155,8 @@ func testCreateUnit(t *testing.T, d *debian) {
 	if state.Phase == machine.JobRunning {
 		t.Log("the job took more than two seconds")
 	}
-	require.Equal(t, machine.JobSucceeded, await(t, m, "create", state).Phase)
+	state = await(t, m, "create", state)
+	require.Equal(t, machine.JobSucceeded, state.Phase, "%+v", state)
 	unit := unitOf(t, m, "ledger.service")
 	require.Equal(t, "loaded/active/running/enabled/success", strings.Join([]string{unit.Load, unit.Active, unit.Sub, unit.Enabled, unit.Result}, "/"))
 	require.Equal(t, "/etc/systemd/system/ledger.service", unit.Fragment)
@@ -226,7 +233,7 @@ func testRecordAndStop(t *testing.T, d *debian) {
 	require.Empty(t, stopped.Since)
 	require.Equal(t, "gone", d.sh(t, "[ -e /proc/%d ] || echo gone", unit.MainPID))
 	succeed(t, m, testJob("stop-again", machine.StopService{Service: ledger}))
-	state := start(t, m, testJob("record-stopped", machine.RecordStart{Service: ledger, Hash: "sha256:six"}))
+	state := finish(t, m, testJob("record-stopped", machine.RecordStart{Service: ledger, Hash: "sha256:six"}))
 	require.Equal(t, machine.JobFailed, state.Phase)
 	require.Equal(t, "ledger.service does not run: it is inactive", state.Message)
 
@@ -247,7 +254,7 @@ func testFailingUnit(t *testing.T, d *debian) {
 		machine.ReloadUnits{},
 		machine.StartService{Service: broken, Hash: "h"},
 	)
-	state := start(t, m, job)
+	state := finish(t, m, job)
 	require.Equal(t, machine.JobFailed, state.Phase)
 	require.Equal(t, 2, state.Step)
 	require.Contains(t, state.Message, "systemctl start broken.service failed")
@@ -288,7 +295,7 @@ func testFailingUnit(t *testing.T, d *debian) {
 func testOwners(t *testing.T, d *debian) {
 	m := d.connect(t)
 	other := machine.Owner{Cluster: "c-2", UID: "u-2", Object: "other/ledger"}
-	state := start(t, m, testJob("claim-other", machine.Claim{Subject: ledger.Subject(), Owner: other}))
+	state := finish(t, m, testJob("claim-other", machine.Claim{Subject: ledger.Subject(), Owner: other}))
 	require.Equal(t, machine.JobFailed, state.Phase)
 	require.Equal(t, "systemd/ledger.service is managed by shop/ledger (UID u-1) of cluster c-1", state.Message)
 	before := markOf(t, m)
@@ -362,7 +369,7 @@ func testTimeoutOnSystemd(t *testing.T, d *debian) {
 
 // testCutOff: the network goes while a job runs. The job and its receipt stay.
 func testCutOff(t *testing.T, d *debian) {
-	client := d.dial(t, "ops")
+	client := d.dialWith(t, "ops", time.Second)
 	m := New(client, Options{Become: &Become{User: "root"}})
 	require.Equal(t, machine.JobRunning, start(t, m, slowJob("cut-off", 5*time.Minute)).Phase)
 	require.NoError(t, d.network.Cut(testContext(t), d.Address()))

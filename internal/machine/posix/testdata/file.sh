@@ -297,7 +297,7 @@ mv -f -- "./$1" "./$2" || die "cannot rename to ${PWD%/}/$2"
 open_new() {
 rm -f -- "./$1"
 set -C
-exec 9>"./$1" || die "cannot make a new file in $PWD"
+{ command exec 9>"./$1"; } 2>/dev/null || die "cannot make a new file in $PWD: is the file system read-only?"
 set +C
 made=$1
 }
@@ -316,7 +316,7 @@ no_directory "$2"
 mode=$5 owner=$6 group=$7
 missent="what was written in $1 is not what was sent: is the disk full?"
 attributes "$2"
-[ -w . ] || die "user $(id -un) may not write in $1"
+[ -w . ] || die "user $(id -un) may not write in $1, or it is read-only"
 if [ "$write" = move ] && link_new "$b" "$3"; then
 write=:
 else
