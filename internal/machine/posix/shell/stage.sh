@@ -17,17 +17,20 @@ stage() {
 	fi
 	x=$S/blobs/.$n
 	printf '%s ready\n' "$n"
-	receive "$1" "$2" <&8 || refuse "cannot write into $S/blobs: is the disk full?"
+	said=
+	receive "$1" "$2" <&8 || said="x cannot write into $S/blobs: is the disk full?"
+	# Where nobody listens any more, to say something is to end.
 	rm -f "$x"
+	printf '%s\n' "$said"
 }
 # receive SHA256 SIZE: not a byte more is read.
 receive() {
 	head -c "$2" >"$x" || return 1
 	e=$(sha256sum <"$x") || return 1
 	if [ "${e%% *}" != "$1" ]; then
-		printf 'i %s\n' "$(stat -c %s "$x")"
+		said="i $(stat -c %s "$x")"
 		return
 	fi
 	mv -f "$x" "$b" || return 1
-	printf 'h\n'
+	said=h
 } 2>/dev/null
