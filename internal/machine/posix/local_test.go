@@ -189,7 +189,7 @@ func needRoot(t *testing.T) {
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -197,7 +197,7 @@ func testContext(t *testing.T) context.Context {
 var owner = machine.Owner{Cluster: "c-1", UID: "u-1", Object: "shop/ledger"}
 
 func testJob(id string, steps ...machine.Step) machine.Job {
-	return machine.Job{ID: id, Epoch: 1, Owner: owner, Steps: steps, Timeout: 20 * time.Second}
+	return machine.Job{ID: id, Epoch: 1, Owner: owner, Steps: steps, Timeout: time.Minute}
 }
 
 func start(t *testing.T, m machine.Machine, job machine.Job) machine.JobState {
@@ -221,7 +221,7 @@ func finish(t *testing.T, m machine.Machine, job machine.Job) machine.JobState {
 // await waits until a job does not run any more.
 func await(t *testing.T, m machine.Machine, id string, state machine.JobState) machine.JobState {
 	t.Helper()
-	deadline := time.Now().Add(40 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	for state.Phase == machine.JobRunning {
 		require.True(t, time.Now().Before(deadline), "job %s runs for ever", id)
 		time.Sleep(50 * time.Millisecond)
