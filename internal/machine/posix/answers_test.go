@@ -158,9 +158,9 @@ func TestNoShell(t *testing.T) {
 // TestCommand: the user to become is one word.
 func TestCommand(t *testing.T) {
 	m := New(nil, Options{})
-	require.Equal(t, "/bin/sh -s", m.command(m.readShell(largeScript, false)))
-	require.Equal(t, `/bin/sh -c 'eval "$(cat)"'`, m.command(m.readShell(largeScript+1, false)))
-	require.Equal(t, "/bin/sh -s", m.command(m.readShell(largeScript+1, true)))
+	require.Equal(t, "/bin/sh -s", m.command(m.readShell(&request{}, largeScript)))
+	require.Equal(t, `/bin/sh -c 'eval "$(cat)"'`, m.command(m.readShell(&request{}, largeScript+1)))
+	require.Equal(t, "/bin/sh -s", m.command(m.readShell(&request{lasting: true}, largeScript+1)))
 	require.Equal(t, "sudo -n -H -u 'root' -- /bin/sh -s", New(nil, Options{Become: &Become{}}).command("/bin/sh -s"))
 }
 

@@ -78,7 +78,7 @@ func (m *Machine) send(ctx context.Context, doing string, r *request, maxAnswer 
 func (m *Machine) run(ctx context.Context, doing string, r *request, maxAnswer int) (transport.Result, error) {
 	text := r.close()
 	request := transport.Request{MaxStdout: maxAnswer, MaxStderr: maxRequestStderr}
-	shell := m.readShell(len(text), r.lasting)
+	shell := m.readShell(r, len(text))
 	become := m.options.Become
 	withPassword := become != nil && len(become.Password) > 0
 	if !withPassword && !r.lasting {
@@ -123,8 +123,8 @@ const largeScript = 32 << 10
 
 // readShell is the shell that reads a script of so many bytes. An input that stays open has no end that
 // cat could wait for; no third command is used, for people name the two in sudoers.
-func (m *Machine) readShell(size int, lasting bool) string {
-	if lasting || size <= largeScript {
+func (m *Machine) readShell(r *request, size int) string {
+	if r.lasting || size <= largeScript {
 		return m.shell + " -s"
 	}
 	return m.shell + ` -c 'eval "$(cat)"'`

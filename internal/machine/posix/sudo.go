@@ -32,6 +32,12 @@ type sudoState struct {
 	refused error
 }
 
+// sudoOutcome of one request; zero when it has found nothing out.
+type sudoOutcome struct {
+	passed  bool
+	refused error
+}
+
 func newSudoState() *sudoState { return &sudoState{turn: make(chan struct{}, 1)} }
 
 func (s *sudoState) known() (bool, error) {
@@ -42,7 +48,7 @@ func (s *sudoState) known() (bool, error) {
 
 // enter returns when it is known whether the password is right, or when it is this request's turn to
 // find out. leave is to be called once that is known, and at the end; only the first call counts.
-func (s *sudoState) enter(ctx context.Context) (leave func(passed bool, refused error), err error) {
+func (s *sudoState) enter(ctx context.Context) (leave func(sudoOutcome), err error) {
 	if known, err := s.known(); known {
 		return s.settle(func() {}), err
 	}
@@ -59,14 +65,14 @@ func (s *sudoState) enter(ctx context.Context) (leave func(passed bool, refused 
 	return s.settle(release), nil
 }
 
-func (s *sudoState) settle(release func()) func(bool, error) {
+func (s *sudoState) settle(release func()) func(sudoOutcome) {
 	var once sync.Once
-	return func(passed bool, refused error) {
+	return func(o sudoOutcome) {
 		once.Do(func() {
 			s.mu.Lock()
-			s.proven = s.proven || passed
-			if refused != nil {
-				s.refused = refused
+			s.proven = s.proven || o.passed
+			if o.refused != nil {
+				s.refused = o.refused
 			}
 			s.mu.Unlock()
 			release()
@@ -158,10 +164,10 @@ func (m *Machine) runBecoming(ctx context.Context, doing string, request transpo
 	if err != nil {
 		return transport.Result{}, err
 	}
-	defer leave(false, nil)
+	defer leave(sudoOutcome{})
 	through := d.through
 	d.through = func() {
-		leave(true, nil)
+		leave(sudoOutcome{passed: true})
 		through()
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -176,7 +182,7 @@ func (m *Machine) runBecoming(ctx context.Context, doing string, request transpo
 	result, err := m.runner.Run(ctx, request)
 	if reason := d.failure(result, err); reason != "" {
 		refused := m.sudoRefusal(doing, reason)
-		leave(false, refused)
+		leave(sudoOutcome{refused: refused})
 		return result, refused
 	}
 	return result, err
