@@ -124,17 +124,21 @@ func (d *sudoDialog) hear(chunk []byte) {
 		d.passed = true
 		d.heard = nil
 		d.through()
+	case mentions(d.heard, expired...):
+		// What is asked for next is a new password, perhaps in our words.
+		d.over(sudoWords(d.heard, d.prompt))
 	case asked > 1:
 		d.over("the password is wrong")
 	case len(d.heard) > maxSudo:
 		d.over("it says too much")
-	case mentions(d.heard, "expired", "reset your password", "change your password", "Current password", "New password"):
-		d.over(sudoWords(d.heard, d.prompt))
 	case asked == 1 && !d.given:
 		d.given = true
 		d.talk.say(strings.NewReader(string(d.password) + "\n"))
 	}
 }
+
+// expired are the words of sudo and PAM about a password that must be changed first.
+var expired = []string{"expired", "reset your password", "change your password", "Current password", "New password"}
 
 func mentions(text []byte, words ...string) bool {
 	for _, word := range words {
@@ -242,7 +246,7 @@ func (m *Machine) sudoCure(said string) string {
 		return "correct the key become-password of the Secret; it was tried once and is not tried again"
 	case has("must have a tty"):
 		return "remove requiretty for this user from sudoers"
-	case has("expired", "reset your password", "change your password", "Current password", "New password"):
+	case has(expired...):
 		return "set a new password for the account on the host"
 	case has("account validation failure", "locked"):
 		return "unlock the account on the host"
