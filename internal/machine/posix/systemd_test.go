@@ -265,7 +265,7 @@ func testFailingUnit(t *testing.T, d *debian) {
 	// while it waits itself before a restart.
 	for i, unit := range []string{"ExecStart=/bin/false\nRestart=always\nRestartSec=1h\n", "ExecStart=/bin/true\n", "ExecStart=/bin/false\n"} {
 		for _, attempt := range []string{"first", "second"} {
-			state = start(t, m, testJob(fmt.Sprintf("broken-%d-%s", i, attempt),
+			state = finish(t, m, testJob(fmt.Sprintf("broken-%d-%s", i, attempt),
 				machine.PutFile{Path: "/etc/systemd/system/broken.service", Content: machine.Secret("[Service]\n" + unit)},
 				machine.ReloadUnits{},
 				machine.StartService{Service: broken, Hash: "h"},
@@ -359,7 +359,7 @@ func slowJob(id string, timeout time.Duration) machine.Job {
 
 func testTimeoutOnSystemd(t *testing.T, d *debian) {
 	m := d.connect(t)
-	state := await(t, m, "slow", start(t, m, slowJob("slow", 3*time.Second)))
+	state := await(t, m, "slow", start(t, m, slowJob("slow", 15*time.Second)))
 	require.Equal(t, machine.JobFailed, state.Phase)
 	require.Equal(t, 124, state.ExitCode)
 	require.Equal(t, 2, state.Step)
