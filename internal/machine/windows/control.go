@@ -228,8 +228,10 @@ func (s scmService) settled() bool {
 }
 
 // wait is one pause between two looks at the host.
-func (m *Machine) wait(ctx context.Context) error {
-	timer := time.NewTimer(m.poll)
+func (m *Machine) wait(ctx context.Context) error { return waitFor(ctx, m.poll) }
+
+func waitFor(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

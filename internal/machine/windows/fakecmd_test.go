@@ -18,6 +18,9 @@ type fakeDisk struct {
 	now   time.Time
 	// locked are files that can be renamed but not replaced, as a running program.
 	locked map[string]bool
+	// full has nothing more be written, and private says who may enter a directory.
+	full    bool
+	private map[string]bool
 }
 
 type fakeFile struct {
@@ -26,7 +29,7 @@ type fakeFile struct {
 }
 
 func newFakeDisk() *fakeDisk {
-	return &fakeDisk{files: map[string]*fakeFile{}, dirs: map[string]bool{`c:`: true}, now: time.Unix(1_750_000_000, 0), locked: map[string]bool{}}
+	return &fakeDisk{files: map[string]*fakeFile{}, dirs: map[string]bool{`c:`: true}, now: time.Unix(1_750_000_000, 0), locked: map[string]bool{}, private: map[string]bool{}}
 }
 
 func (d *fakeDisk) write(path, content string) {
@@ -185,7 +188,11 @@ func (p *cmdParser) carryOut(command string) {
 	printed := strings.TrimPrefix(p.out.String(), before)
 	p.out.Reset()
 	p.out.WriteString(before)
-	if target != "nul" {
+	switch {
+	case target == "nul":
+	case p.disk.full:
+		p.code = 1
+	default:
 		p.disk.write(target, printed)
 	}
 }
@@ -222,9 +229,13 @@ func (p *cmdParser) builtin(word, rest string) int {
 	case "move", "ren":
 		return p.rename(word, strings.TrimPrefix(rest, "/y "))
 	case "del":
-		delete(d.files, key(unquote(strings.TrimPrefix(rest, "/f /q "))))
+		return p.del(unquote(strings.TrimPrefix(rest, "/f /q ")))
 	case "rmdir":
 		return p.rmdir(rest)
+	case "icacls":
+		return p.icacls(rest)
+	case "call":
+		return p.disk.call(path, &p.out)
 	default:
 		panic(fmt.Errorf("unknown command %q %q", word, rest))
 	}
@@ -272,5 +283,31 @@ func (p *cmdParser) rmdir(rest string) int {
 		delete(d.dirs, name)
 	}
 	delete(d.dirs, key(path))
+	return 0
+}
+
+// del knows the question mark.
+func (p *cmdParser) del(pattern string) int {
+	shape := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(key(pattern)), `\?`, ".") + "$")
+	for name := range p.disk.files {
+		if shape.MatchString(name) && !p.disk.locked[name] {
+			delete(p.disk.files, name)
+		}
+	}
+	return 0
+}
+
+var icaclsShape = regexp.MustCompile(`^"([^"]*)" (/setowner \*S-1-5-32-544 /t /q|/reset /t /q|/inheritance:r /grant:r "\*S-1-5-32-544:\(OI\)\(CI\)F" "\*S-1-5-18:\(OI\)\(CI\)F" /q)$`)
+
+// icacls is the one of the three ways in which it is used.
+func (p *cmdParser) icacls(rest string) int {
+	m := icaclsShape.FindStringSubmatch(strings.TrimSpace(rest))
+	if m == nil {
+		panic(fmt.Errorf("icacls %q", rest))
+	}
+	if !p.disk.dirs[key(m[1])] {
+		return 1
+	}
+	p.disk.private[key(m[1])] = strings.HasPrefix(m[2], "/inheritance:r")
 	return 0
 }

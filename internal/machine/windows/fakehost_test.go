@@ -38,6 +38,13 @@ type fakeHost struct {
 	effects  []string // "create orders", "start orders", ...
 	calls    []string // every request
 	scripts  int      // starts of PowerShell
+	running  []*fakeProcess
+	// given is what scripts were given as environment, by the step's wrapper.
+	given map[string]string
+	// aside are locked files that deliver may move out of the way, as it does.
+	aside map[string]bool
+	// web is what curl.exe finds, by URL; nil: there is no curl.exe.
+	web map[string]string
 
 	// breakAt breaks the connection at the call with this number (from 1);
 	// after its effect if late.
@@ -68,6 +75,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 	return &fakeHost{
 		t: t, address: netip.MustParseAddrPort("127.0.0.1:5986"), disk: newFakeDisk(), services: map[string]*fakeService{},
 		pid: 4000, boot: time.Unix(1_749_000_000, 0), fault: map[string]*winrm.Fault{},
+		given: map[string]string{}, aside: map[string]bool{},
 	}
 }
 
@@ -148,6 +156,7 @@ func (h *fakeHost) callCount() int {
 var (
 	wqlShape = regexp.MustCompile(`^SELECT ([A-Za-z,]+) FROM (\w+)(?: WHERE (.+))?$`)
 	wqlTerm  = regexp.MustCompile(`^(\w+)=(?:(\d+)|'((?:[^'\\]|\\.)*)')(?: OR |$)`)
+	wqlPath  = regexp.MustCompile(`^Drive='(\w:)' AND Path='((?:[^'\\]|\\.)*)'$`)
 )
 
 func (h *fakeHost) Query(ctx context.Context, namespace, wql string) (found []winrm.Instance, err error) {
@@ -156,10 +165,18 @@ func (h *fakeHost) Query(ctx context.Context, namespace, wql string) (found []wi
 		h.t.Errorf("query %q", wql)
 		return nil, errors.New("bad query")
 	}
-	wanted := h.terms(m[3])
+	wanted, folder := map[string]bool{}, ""
+	if path := wqlPath.FindStringSubmatch(m[3]); path != nil {
+		folder = key(path[1] + strings.ReplaceAll(path[2], `\\`, `\`))
+	} else {
+		wanted = h.terms(m[3])
+	}
 	err = h.call(ctx, "query "+m[2], func() error {
 		for _, row := range h.rows(m[2]) {
-			if m[3] != "" && !wanted[row.key] {
+			if folder != "" && row.key[:strings.LastIndexByte(row.key, '\\')+1] != folder {
+				continue
+			}
+			if folder == "" && m[3] != "" && !wanted[row.key] {
 				continue
 			}
 			instance := winrm.Instance{}
@@ -220,13 +237,22 @@ func (h *fakeHost) rows(class string) (rows []row) {
 			rows = append(rows, row{key: name, values: map[string]string{"Name": name}})
 		}
 	case "Win32_Process":
+		process := func(pid, parent int, created time.Time, line string) {
+			rows = append(rows, row{key: strconv.Itoa(pid), values: map[string]string{
+				"ProcessId": strconv.Itoa(pid), "ParentProcessId": strconv.Itoa(parent), "CreationDate": date(created), "CommandLine": line,
+			}})
+		}
 		if h.passing != 0 {
-			rows = append(rows, row{key: strconv.Itoa(h.passing), values: map[string]string{"ProcessId": strconv.Itoa(h.passing), "CreationDate": date(h.boot)}})
+			process(h.passing, 4, h.boot, "sc.exe")
 			h.passing = 0
+		}
+		h.passScripts()
+		for _, p := range h.running {
+			process(p.pid, p.parent, p.created, p.line)
 		}
 		for _, s := range h.services {
 			if s.pid != 0 {
-				rows = append(rows, row{key: strconv.Itoa(s.pid), values: map[string]string{"ProcessId": strconv.Itoa(s.pid), "CreationDate": date(s.created)}})
+				process(s.pid, 4, s.created, s.path)
 			}
 			if s.state == stopped && s.pid != 0 {
 				if s.lingers--; s.lingers < 0 {
@@ -289,9 +315,12 @@ func (h *fakeHost) Invoke(ctx context.Context, _, class string, keys map[string]
 	}
 	err = h.call(ctx, "invoke "+method, func() error {
 		code, pid := 0, 0
-		if class == "Win32_Process" {
+		switch {
+		case class == "Win32_Process" && method == "Terminate":
+			code = h.terminate(keys["Handle"])
+		case class == "Win32_Process":
 			pid = h.process(values["CommandLine"])
-		} else {
+		default:
 			name := keys["Name"]
 			if method == create {
 				if keys != nil {
@@ -309,6 +338,9 @@ func (h *fakeHost) Invoke(ctx context.Context, _, class string, keys map[string]
 
 // process is a process that WMI creates: sc.exe, for one look.
 func (h *fakeHost) process(line string) int {
+	if m := wrapperLine.FindStringSubmatch(line); m != nil {
+		return h.startScript(m[1], m[2], line)
+	}
 	arguments := splitArguments(line)
 	if len(arguments) != 4 || arguments[0] != "sc.exe" || arguments[1] != "description" || h.services[strings.ToLower(arguments[2])] == nil {
 		h.t.Errorf("process %q", line)
@@ -389,10 +421,18 @@ func (h *fakeHost) Run(ctx context.Context, r winrm.Request) (result winrm.Resul
 		script = decodeScript(encoded)
 		what = "run " + strings.SplitN(script, "\n", 2)[0]
 	}
+	if h.hangs(r.Command) {
+		<-ctx.Done()
+		return winrm.Result{}, &transport.LostError{Doing: "run a command", Err: context.Cause(ctx)}
+	}
 	err = h.call(ctx, what, func() error {
 		if powershell {
 			h.scripts++
 			result = h.powershell(script, r.Stdin)
+			return nil
+		}
+		if r.Command == curlLine {
+			result = h.curl(r.Stdin)
 			return nil
 		}
 		if m := scConfig.FindStringSubmatch(r.Command); m != nil {
@@ -443,8 +483,10 @@ func (h *fakeHost) powershell(script string, stdin io.Reader) winrm.Result {
 			line, _ := json.Marshal(answer)
 			out.WriteString(string(line) + "\n")
 		}
-	case "# isthmus:deliver v1":
+	case "# isthmus:deliver v2":
 		return h.deliver(lines)
+	case "# isthmus:ends v1":
+		return h.ends(lines)
 	default:
 		h.t.Errorf("script %q", script)
 	}
@@ -452,9 +494,12 @@ func (h *fakeHost) powershell(script string, stdin io.Reader) winrm.Result {
 }
 
 func (h *fakeHost) deliver(lines *bufio.Scanner) winrm.Result {
+	refuse := func(code, text string) winrm.Result {
+		return winrm.Result{ExitCode: 1, Stdout: fmt.Appendf(nil, `{"ok":false,"error":%q,"code":%q}`, text, code)}
+	}
 	var header struct {
-		Path, SHA256 string
-		Size         int
+		Path, SHA256, From string
+		Size               int
 	}
 	lines.Scan()
 	json.Unmarshal(lines.Bytes(), &header)
@@ -466,15 +511,32 @@ func (h *fakeHost) deliver(lines *bufio.Scanner) winrm.Result {
 		}
 		content.Write(part)
 	}
-	if digest(content.String()) != header.SHA256 || content.Len() != header.Size {
-		return winrm.Result{ExitCode: 1, Stdout: []byte(`{"ok":false,"error":"digest","code":"HashMismatch"}`)}
+	if header.From != "" {
+		from := h.disk.files[key(header.From)]
+		if from == nil {
+			return refuse("NotFound", "could not find the file")
+		}
+		content.WriteString(from.content)
 	}
-	if h.disk.locked[key(header.Path)] {
-		return winrm.Result{ExitCode: 1, Stdout: []byte(`{"ok":false,"error":"used by another process","code":"InUse"}`)}
+	switch {
+	case h.disk.full:
+		return refuse("DiskFull", "there is not enough space on the disk")
+	case digest(content.String()) != header.SHA256 || header.Size >= 0 && content.Len() != header.Size:
+		return refuse("HashMismatch", "digest")
+	case h.disk.locked[key(header.Path)] && !h.aside[key(header.Path)]:
+		return refuse("InUse", "used by another process")
+	}
+	aside := h.disk.locked[key(header.Path)]
+	if aside {
+		old := header.Path + ".old-" + digest(content.String())[:8]
+		h.disk.write(old, h.disk.files[key(header.Path)].content)
+		delete(h.disk.locked, key(header.Path))
+		h.disk.locked[key(old)] = true
 	}
 	h.disk.write(header.Path, content.String())
+	delete(h.disk.files, key(header.From))
 	h.did("deliver " + header.Path)
-	return winrm.Result{Stdout: fmt.Appendf(nil, `{"ok":true,"sha256":"%s","size":%d}`+"\r\n", header.SHA256, header.Size)}
+	return winrm.Result{Stdout: fmt.Appendf(nil, `{"ok":true,"sha256":"%s","size":%d,"aside":%t}`+"\r\n", header.SHA256, content.Len(), aside)}
 }
 
 func digest(content string) string {

@@ -14,29 +14,71 @@ import (
 )
 
 const (
-	// exitFailed and exitTimedOut are the exit codes of a job.
-	exitFailed   = 1
-	exitTimedOut = 124
+	// exitFailed, exitTimedOut and exitCancelled are exit codes of a job; a script has its own.
+	exitFailed    = 1
+	exitTimedOut  = 124
+	exitCancelled = 130
 	// receiptTime bounds the writing of the exit receipt of a job whose own time is over.
 	receiptTime = 15 * time.Second
 	// maxMessage is less than what a line has room for when every byte is escaped.
 	maxMessage = 1000
 )
 
-var errJobTime = errors.New("the job ran out of time")
+var (
+	errJobTime   = errors.New("the job ran out of time")
+	errCancelled = errors.New("the job was cancelled")
+)
 
-// Start implements machine.Machine. It returns when the job is over: its steps
-// are requests of this process. When the connection is lost in the middle, or
-// ctx ends, it returns a LostError and leaves the receipts as they are.
+// outcome is what Start answers.
+type outcome struct {
+	state machine.JobState
+	err   error
+}
+
+// Start implements machine.Machine. It returns when the job is over, or after a
+// moment if the job runs a script or downloads a file; the job then goes on
+// without the caller. When the connection is lost in the middle, or ctx ends
+// while Start waits, it returns a LostError and leaves the receipts as they are.
 func (m *Machine) Start(ctx context.Context, job machine.Job) (machine.JobState, error) {
 	if err := checkJob(job); err != nil {
 		return machine.JobState{}, err
 	}
+	own, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	flight := m.flight(job.ID)
-	if !jobsInFlight.enter(flight) {
+	if !jobsInFlight.enter(flight, end) {
+		end(nil)
 		return machine.JobState{Phase: machine.JobRunning, Epoch: job.Epoch}, nil
 	}
-	defer jobsInFlight.leave(flight)
+	detach := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
+	defer detach()
+	over := make(chan outcome, 1)
+	m.background.Go(func() {
+		state, err := m.perform(own, job)
+		end(nil)
+		jobsInFlight.leave(flight)
+		over <- outcome{state, err}
+	})
+	select {
+	case o := <-over:
+		return o.state, o.err
+	case <-m.patience(job):
+		return machine.JobState{Phase: machine.JobRunning, Epoch: job.Epoch}, nil
+	}
+}
+
+// patience ends the wait of Start for a job of which a step may take long.
+func (m *Machine) patience(job machine.Job) <-chan time.Time {
+	for _, step := range job.Steps {
+		switch step.(type) {
+		case machine.RunScript, machine.FetchFile:
+			return time.After(m.moment)
+		}
+	}
+	return nil
+}
+
+// perform does a job from its beginning to its receipt.
+func (m *Machine) perform(ctx context.Context, job machine.Job) (machine.JobState, error) {
 	w := &work{Machine: m, job: job}
 	state, begun, err := w.begin(ctx)
 	if err == nil && begun {
@@ -79,16 +121,22 @@ func checkJob(job machine.Job) error {
 // begin makes the leader known, and the job's directory, which the host makes
 // for one of all who ask. A job that is there already is not begun.
 func (w *work) begin(ctx context.Context) (state machine.JobState, begun bool, err error) {
+	if err := w.secure(ctx); err != nil {
+		return state, false, refusal(w.job.ID, err)
+	}
 	if err := w.raise(ctx); err != nil {
 		return state, false, err
-	}
-	known, err := w.receipt(ctx)
-	if err != nil || known.Phase != machine.JobAbsent {
-		return known, false, err
 	}
 	host, err := w.clock(ctx)
 	if err != nil {
 		return state, false, fmt.Errorf("begin job %s: %w", w.job.ID, err)
+	}
+	known, err := w.known(ctx, host)
+	if err != nil || known.Phase != machine.JobAbsent {
+		return known, false, err
+	}
+	if err := w.removeStale(ctx, host); err != nil {
+		return state, false, err
 	}
 	line, err := w.beginLine(host)
 	if err != nil {
@@ -96,41 +144,62 @@ func (w *work) begin(ctx context.Context) (state machine.JobState, begun bool, e
 	}
 	_, err = w.cmd(ctx, "begin job "+w.job.ID, line)
 	var refused *CommandError
-	if errors.As(err, &refused) && refused.Code == exitExists {
-		// Somebody began it since, or died before its receipt was written.
-		known, err := w.receipt(ctx)
-		if known.Phase == machine.JobAbsent {
-			known.Phase = machine.JobLost
-		}
-		return known, false, err
+	if !errors.As(err, &refused) {
+		return machine.JobState{Epoch: w.job.Epoch, BootID: host.boot, Started: host.now}, err == nil, err
 	}
-	if err != nil {
-		return state, false, err
+	if refused.Code != exitExists {
+		return state, false, &machine.RefusedError{JobID: w.job.ID,
+			Reason: fmt.Sprintf("the state directory %s cannot be written, or the disk is full: %s", w.state.dir, refused.Text)}
 	}
-	return machine.JobState{Epoch: w.job.Epoch, BootID: host.boot, Started: host.now}, true, nil
+	// Somebody began it since, or died before its receipt was written.
+	known, err = w.known(ctx, host)
+	if known.Phase == machine.JobAbsent {
+		known.Phase = machine.JobLost
+	}
+	return known, false, err
 }
 
 func (w *work) beginLine(host clock) (string, error) {
-	receipt, err := cmdJSON(startedFile{
-		ID: w.job.ID, Epoch: w.job.Epoch, Boot: host.boot, Started: host.now, Owner: ownerFile(w.job.Owner),
-	})
+	begun := startedFile{ID: w.job.ID, Epoch: w.job.Epoch, Boot: host.boot, Started: host.now, Owner: ownerFile(w.job.Owner)}
+	for i, step := range w.job.Steps {
+		if _, script := step.(machine.RunScript); script {
+			begun.Scripts = append(begun.Scripts, i)
+			begun.Steps, begun.Seconds = len(w.job.Steps), int64(w.job.Timeout/time.Second)
+		}
+	}
+	receipt, err := cmdJSON(begun)
 	if err != nil {
 		return "", err
 	}
 	dir := quoted(w.state.job(w.job.ID))
 	// mkdir makes the directory for one of all who ask at the same time. Whoever
-	// finds it there, or cannot write into it, has not begun the job.
+	// finds it there has not begun the job. Who makes it and cannot write into it
+	// takes it away again, so that the job is known not to have begun.
 	return fmt.Sprintf("mkdir %[1]s 2>nul& if errorlevel 1 (if exist %[1]s (exit %[4]d) else (exit 1))"+
-		" else (echo %[2]s>%[3]s& if errorlevel 1 (exit %[4]d) else (exit 0))",
+		" else (echo %[2]s>%[3]s& if errorlevel 1 (rmdir /s /q %[1]s& if exist %[1]s (exit %[4]d) else (exit 1)) else (exit 0))",
 		dir, receipt, quoted(w.state.started(w.job.ID)), exitExists), nil
 }
 
-// receipt reads the job's receipts as they are now.
-func (w *work) receipt(ctx context.Context) (machine.JobState, error) {
-	started, exit := w.state.started(w.job.ID), w.state.exit(w.job.ID)
-	contents, err := w.typeFiles(ctx, []string{started, exit})
+// known reads what the host knows of the job now. A script whose time is over
+// and whose operator is gone is ended here: this leader has been obeyed.
+func (w *work) known(ctx context.Context, host clock) (machine.JobState, error) {
+	r, err := w.receipts(ctx, w.job.ID)
+	if err != nil || r.Phase != machine.JobLost {
+		return r.JobState, err
+	}
+	state, err := w.orphan(ctx, r, host)
+	if err != nil || state.Phase != machine.JobRunning || !r.begun.overdue(host) {
+		return state, err
+	}
+	return w.endOrphan(ctx, r, host, exitFile{Code: exitTimedOut, Message: errJobTime.Error() + ", and nobody was there to end it in time"})
+}
+
+// receipts reads the receipts of a job as they are now.
+func (m *Machine) receipts(ctx context.Context, id string) (receipts, error) {
+	started, exit := m.state.started(id), m.state.exit(id)
+	contents, err := m.typeFiles(ctx, []string{started, exit})
 	if err != nil {
-		return machine.JobState{}, fmt.Errorf("read the receipts of job %s: %w", w.job.ID, err)
+		return receipts{}, fmt.Errorf("read the receipts of job %s: %w", id, err)
 	}
 	return parseReceipt(contents[started], contents[exit])
 }
@@ -140,28 +209,43 @@ func (w *work) carryOut(ctx context.Context, state machine.JobState) (machine.Jo
 	timed, cancel := context.WithTimeoutCause(ctx, w.job.Timeout, errJobTime)
 	defer cancel()
 	step, err := w.steps(timed)
-	exit := exitFile{Step: step}
-	if err != nil {
-		// Only the job's own time makes an end of a request that broke off.
-		late := errors.Is(context.Cause(timed), errJobTime)
-		var stale *machine.StaleLeaderError
-		if errors.As(err, &stale) || broken(err) && !late {
-			return state, err
-		}
-		exit.Code, exit.Message = exitFailed, err.Error()
-		if late {
-			exit.Code, exit.Message = exitTimedOut, fmt.Sprintf("%v after %v: %v", errJobTime, w.job.Timeout, err)
-		}
-		exit.Message = printable(redact(exit.Message, w.job.Secrets))
+	if err == nil {
+		return w.finish(ctx, state, exitFile{Message: w.printed})
 	}
-	return w.finish(ctx, state, exit)
+	exit := exitFile{Step: step, Code: exitFailed, Message: err.Error()}
+	// Only the job's own time, and a leader, make an end of a request that broke off.
+	cause := context.Cause(timed)
+	var stale *machine.StaleLeaderError
+	var script *ScriptError
+	var lost *lostScriptError
+	switch {
+	case errors.As(err, &lost):
+		state.Phase, state.Step, state.Message = machine.JobLost, step, err.Error()
+		return state, nil
+	case errors.As(err, &stale):
+		return state, err
+	case errors.Is(cause, errCancelled):
+		exit.Code, exit.Message, exit.Cancelled = exitCancelled, errCancelled.Error(), true
+	case errors.Is(cause, errJobTime):
+		exit.Code, exit.Message = exitTimedOut, fmt.Sprintf("%v after %v: %v", errJobTime, w.job.Timeout, err)
+	case broken(err):
+		return state, err
+	case errors.As(err, &script):
+		exit.Code = int(script.Code)
+	}
+	exit.Message = printable(redact(exit.Message, w.job.Secrets))
+	return w.finish(context.WithoutCancel(ctx), state, exit)
 }
 
 // steps carries out the steps; it gives the index of the one that failed.
 func (w *work) steps(ctx context.Context) (int, error) {
 	for i, step := range w.job.Steps {
 		jobsInFlight.at(w.flight(w.job.ID), i)
-		err := w.fence(ctx)
+		w.at = i
+		err := context.Cause(ctx)
+		if err == nil {
+			err = w.fence(ctx)
+		}
 		if err == nil {
 			err = w.do(ctx, step)
 		}
@@ -172,23 +256,33 @@ func (w *work) steps(ctx context.Context) (int, error) {
 	return 0, nil
 }
 
+// finish writes the exit receipt. A job has one: where somebody else has ended
+// it meanwhile, that one stays.
 func (w *work) finish(ctx context.Context, state machine.JobState, exit exitFile) (machine.JobState, error) {
 	ctx, cancel := context.WithTimeout(ctx, receiptTime)
 	defer cancel()
+	if err := w.removeAside(ctx); err != nil {
+		return state, err
+	}
 	host, err := w.clock(ctx)
 	if err != nil {
 		return state, fmt.Errorf("finish job %s: %w", w.job.ID, err)
 	}
 	exit.Finished = host.now
-	if err := w.replace(ctx, w.state.exit(w.job.ID), exit); err != nil {
+	return w.end(ctx, state, exit)
+}
+
+// end writes an exit receipt where there is none, and gives the one that is there.
+func (w *work) end(ctx context.Context, state machine.JobState, exit exitFile) (machine.JobState, error) {
+	written, err := w.create(ctx, w.state.exit(w.job.ID), exit)
+	if err != nil {
 		return state, fmt.Errorf("finish job %s: %w", w.job.ID, err)
 	}
-	state.Phase = machine.JobSucceeded
-	if exit.Code != 0 {
-		state.Phase = machine.JobFailed
+	if written {
+		return exit.over(state), nil
 	}
-	state.ExitCode, state.Step, state.Message, state.Finished = exit.Code, exit.Step, exit.Message, exit.Finished
-	return state, nil
+	r, err := w.receipts(ctx, w.job.ID)
+	return r.JobState, err
 }
 
 // redact removes secrets, as they are and as base64. Short ones are left: they

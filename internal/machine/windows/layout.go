@@ -38,6 +38,19 @@ func (l layout) started(id string) string { return l.job(id) + `\started` }
 func (l layout) exit(id string) string    { return l.job(id) + `\exit` }
 func (l layout) epochs() string           { return l.dir + `\epoch` }
 
+// blobs holds content that is staged, named by its digest, and downloads.
+func (l layout) blobs() string             { return l.dir + `\blobs` }
+func (l layout) blob(sha256 string) string { return l.blobs() + `\` + sha256 }
+
+// scripts holds the read-only scripts of users, each in a directory named by its digest.
+func (l layout) scripts() string             { return l.dir + `\scripts` }
+func (l layout) script(digest string) string { return l.scripts() + `\` + digest }
+
+// run is a file or directory of a job that belongs to the script of one of its steps.
+func (l layout) run(id string, step int, name string) string {
+	return fmt.Sprintf(`%s\%s-%d`, l.job(id), name, step)
+}
+
 // epochDigits hold every int64.
 const epochDigits = 19
 

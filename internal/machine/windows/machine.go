@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
@@ -40,6 +42,13 @@ type Machine struct {
 	cache  *cache
 	// poll is how long to wait before a pending state is looked at again.
 	poll time.Duration
+	// moment is how long Start waits for a job whose steps may take long.
+	moment time.Duration
+	// secured says that this value has seen to the rights of the state directory.
+	secured atomic.Bool
+	// background are the jobs that Start no longer waits for.
+	background sync.WaitGroup
+	scripts    *checkScripts
 }
 
 var _ machine.Machine = (*Machine)(nil)
@@ -54,11 +63,17 @@ func New(remote Remote, options Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{remote: remote, state: state, cache: newCache(), poll: 250 * time.Millisecond}, nil
+	return &Machine{remote: remote, state: state, cache: newCache(), poll: 250 * time.Millisecond, moment: 2 * time.Second,
+		scripts: newCheckScripts()}, nil
 }
 
-// Close implements machine.Machine.
-func (m *Machine) Close() error { return m.remote.Close() }
+// Close implements machine.Machine. A job that is carried out here ends in the
+// middle, as if the operator had died.
+func (m *Machine) Close() error {
+	err := m.remote.Close()
+	m.background.Wait()
+	return err
+}
 
 // Facts implements machine.Machine.
 func (m *Machine) Facts(ctx context.Context) (machine.Facts, error) {

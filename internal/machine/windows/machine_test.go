@@ -381,7 +381,8 @@ func TestReturnValues(t *testing.T) {
 
 // The scripts are data of the protocol with the host: a change is to be seen.
 func TestScriptsAreGolden(t *testing.T) {
-	for name, script := range map[string]string{"deliver": deliverScript, "hash": hashScript} {
+	versions := map[string]string{"deliver": "v2", "hash": "v1", "ends": "v1"}
+	for name, script := range map[string]string{"deliver": deliverScript, "hash": hashScript, "ends": endsScript} {
 		line := encodedCommand(script)
 		golden := "testdata/" + name + ".cmdline"
 		if os.Getenv("UPDATE_GOLDEN") != "" {
@@ -399,7 +400,7 @@ func TestScriptsAreGolden(t *testing.T) {
 		if len(line) >= maxLine {
 			t.Errorf("%s makes a line of %d characters", name, len(line))
 		}
-		if first := strings.SplitN(script, "\n", 2)[0]; first != "# isthmus:"+name+" v1" {
+		if first := strings.SplitN(script, "\n", 2)[0]; first != "# isthmus:"+name+" "+versions[name] {
 			t.Errorf("%s begins with %q", name, first)
 		}
 		if strings.ContainsFunc(script, func(r rune) bool { return r > 0x7e }) {

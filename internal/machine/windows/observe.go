@@ -30,6 +30,8 @@ type pass struct {
 	files    []machine.File
 	marks    []machine.Mark
 	receipts []machine.JobReceipt
+	scripts  []machine.Script
+	host     clock
 }
 
 // Observe implements machine.Machine. It asks for the state files first and for
@@ -41,15 +43,21 @@ func (m *Machine) Observe(ctx context.Context, checks []machine.Check) (machine.
 	if err != nil {
 		return machine.Observation{}, fmt.Errorf("observe: %w", err)
 	}
-	p := &pass{m: m, answers: make(map[machine.Check]machine.Answer, len(checks))}
+	p := &pass{m: m, answers: make(map[machine.Check]machine.Answer, len(checks)), host: system}
 	for _, check := range checks {
 		p.sort(check)
 	}
-	for _, part := range []func(context.Context) error{p.readState, p.readFiles, p.readServices} {
+	if err := p.readState(ctx); err != nil {
+		return machine.Observation{}, fmt.Errorf("observe: %w", err)
+	}
+	scripts := p.beginScripts(ctx)
+	for _, part := range []func(context.Context) error{p.readFiles, p.readServices, scripts.wait} {
 		if err := part(ctx); err != nil {
+			scripts.stop()
 			return machine.Observation{}, fmt.Errorf("observe: %w", err)
 		}
 	}
+	maps.Copy(p.answers, scripts.answers)
 	return machine.Observation{BootID: system.boot, Answers: p.answers, Took: time.Since(begun)}, nil
 }
 
@@ -71,6 +79,8 @@ func (p *pass) sort(check machine.Check) {
 		if err = checkJobID(c.ID); err == nil {
 			p.receipts = append(p.receipts, c)
 		}
+	case machine.Script:
+		p.scripts = append(p.scripts, c)
 	default:
 		p.answers[check] = machine.Problem{Reason: notSupported, Message: fmt.Sprintf("%T cannot be asked of a Windows host", check)}
 	}
@@ -141,7 +151,10 @@ func (p *pass) readState(ctx context.Context) error {
 		p.answers[check] = answerMark(contents[l.mark(check.Subject)])
 	}
 	for _, check := range p.receipts {
-		p.answers[check] = p.m.answerReceipt(check.ID, contents[l.started(check.ID)], contents[l.exit(check.ID)], underway)
+		err := p.readReceipt(ctx, check, contents[l.started(check.ID)], contents[l.exit(check.ID)], underway)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -157,12 +170,21 @@ func answerMark(content string) machine.Answer {
 	return mark
 }
 
-func (m *Machine) answerReceipt(id, started, exit string, underway map[string]int) machine.Answer {
-	state, err := parseReceipt(started, exit)
+// readReceipt answers for a job. One that seems lost may have left a script behind that runs.
+func (p *pass) readReceipt(ctx context.Context, check machine.JobReceipt, started, exit string, underway map[string]int) error {
+	r, err := parseReceipt(started, exit)
 	if err != nil {
-		return machine.Problem{Reason: failed, Message: err.Error()}
+		p.answers[check] = machine.Problem{Reason: failed, Message: err.Error()}
+		return nil
 	}
-	return m.withRunning(id, state, underway)
+	state := p.m.withRunning(check.ID, r.JobState, underway)
+	if state.Phase == machine.JobLost {
+		if state, err = p.m.orphan(ctx, r, p.host); err != nil {
+			return problem(p, []machine.JobReceipt{check}, err)
+		}
+	}
+	p.answers[check] = state
+	return nil
 }
 
 func (p *pass) readFiles(ctx context.Context) error {

@@ -18,7 +18,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
-// The two scripts, for Windows PowerShell 5.1. They never change with what they
+// The scripts, for Windows PowerShell 5.1. They never change with what they
 // are used for: names and content come on standard input, as pipeline input,
 // because PowerShell reads standard input itself when it is redirected.
 var (
@@ -26,6 +26,8 @@ var (
 	deliverScript string
 	//go:embed scripts/hash.ps1
 	hashScript string
+	//go:embed scripts/ends.ps1
+	endsScript string
 )
 
 // lineBytes is how much of a file goes into one line of base64.
@@ -60,9 +62,12 @@ func (e *scriptError) Error() string {
 // before is there still.
 type DeliveryError struct {
 	Path string
-	Code string // HashMismatch, InUse, AccessDenied, NotFound, or empty
+	Code string // HashMismatch, InUse, AccessDenied, NotFound, Link, or empty
 	Text string
 }
+
+// codeNotFound says that the file to copy is not there.
+const codeNotFound = "NotFound"
 
 func (e *DeliveryError) Error() string {
 	if e.Code == "" {
@@ -118,73 +123,81 @@ func (m *Machine) hash(ctx context.Context, paths []string) (map[string]hashed, 
 	return answers, nil
 }
 
+// delivery is the first line of what the deliver script reads.
+type delivery struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"` // negative: any
+	SHA256 string `json:"sha256"`
+	// From is a file of the host that is copied to Path, and then removed; empty:
+	// the content follows.
+	From string `json:"from,omitempty"`
+}
+
 // putFile delivers a file atomically. Mode, Owner and Group do not exist here:
 // a new file inherits its rights, a replaced one keeps them.
-func (m *Machine) putFile(ctx context.Context, f machine.PutFile) error {
+func (w *work) putFile(ctx context.Context, f machine.PutFile) error {
+	aside, err := w.put(ctx, f)
+	if aside {
+		w.aside = append(w.aside, f.Path)
+	}
+	return err
+}
+
+func (m *Machine) put(ctx context.Context, f machine.PutFile) (aside bool, err error) {
 	if err := checkPath(f.Path); err != nil {
-		return err
+		return false, err
 	}
 	sum := sha256.Sum256(f.Content)
 	if hex.EncodeToString(sum[:]) != f.SHA256 {
-		return fmt.Errorf("deliver %s: the content is not what its digest says", f.Path)
+		return false, fmt.Errorf("deliver %s: the content is not what its digest says", f.Path)
 	}
-	header, err := asciiJSON(struct {
-		Path   string `json:"path"`
-		Size   int    `json:"size"`
-		SHA256 string `json:"sha256"`
-	}{f.Path, len(f.Content), f.SHA256})
-	if err != nil {
-		return err
-	}
-	defer m.cache.forget(f.Path)
-	result, err := m.remote.Run(ctx, winrm.Request{
-		Command: encodedCommand(deliverScript),
-		Stdin:   io.MultiReader(strings.NewReader(header), &base64Lines{rest: f.Content}),
-	})
-	if err != nil {
-		return fmt.Errorf("deliver %s: %w", f.Path, err)
-	}
-	return delivered(f, result)
+	return m.delivered(ctx, delivery{Path: f.Path, Size: int64(len(f.Content)), SHA256: f.SHA256}, &base64Reader{content: bytes.NewReader(f.Content)})
 }
 
-// delivered reads the answer of the deliver script: one line of JSON.
-func delivered(f machine.PutFile, result winrm.Result) error {
+// deliver puts content into a file that is no program that may be running.
+func (m *Machine) deliver(ctx context.Context, d delivery, content io.Reader) error {
+	_, err := m.delivered(ctx, d, content)
+	return err
+}
+
+// delivered runs the deliver script. It says whether what was there before was in
+// use and has been moved aside.
+func (m *Machine) delivered(ctx context.Context, d delivery, content io.Reader) (aside bool, err error) {
+	header, err := asciiJSON(d)
+	if err != nil {
+		return false, err
+	}
+	stdin := io.Reader(strings.NewReader(header))
+	if content != nil {
+		stdin = io.MultiReader(stdin, content)
+	}
+	defer m.cache.forget(d.Path)
+	result, err := m.remote.Run(ctx, winrm.Request{Command: encodedCommand(deliverScript), Stdin: stdin})
+	if err != nil {
+		return false, fmt.Errorf("deliver %s: %w", d.Path, err)
+	}
+	return d.answered(result)
+}
+
+// answered reads the answer of the deliver script: one line of JSON.
+func (d delivery) answered(result winrm.Result) (aside bool, err error) {
 	var answer struct {
 		OK     *bool  `json:"ok"`
 		SHA256 string `json:"sha256"`
+		Aside  bool   `json:"aside"`
 		Error  string `json:"error"`
 		Code   string `json:"code"`
 	}
 	if err := json.Unmarshal(bytes.TrimSpace(result.Stdout), &answer); err != nil || answer.OK == nil {
-		return &scriptError{doing: "deliver " + f.Path, code: result.ExitCode, text: lastLines(result.Stdout, result.Stderr)}
+		return false, &scriptError{doing: "deliver " + d.Path, code: result.ExitCode, text: lastLines(result.Stdout, result.Stderr)}
 	}
 	if !*answer.OK {
-		return &DeliveryError{Path: f.Path, Code: answer.Code, Text: answer.Error}
+		return false, &DeliveryError{Path: d.Path, Code: answer.Code, Text: answer.Error}
 	}
-	if !strings.EqualFold(answer.SHA256, f.SHA256) {
-		return &DeliveryError{Path: f.Path, Code: "HashMismatch", Text: "the host wrote another content"}
+	if !strings.EqualFold(answer.SHA256, d.SHA256) {
+		return false, &DeliveryError{Path: d.Path, Code: "HashMismatch", Text: "the host wrote another content"}
 	}
-	return nil
-}
-
-// base64Lines reads content as lines that are valid base64 each by itself.
-type base64Lines struct {
-	rest    []byte
-	pending []byte
-}
-
-func (b *base64Lines) Read(p []byte) (int, error) {
-	if len(b.pending) == 0 {
-		if len(b.rest) == 0 {
-			return 0, io.EOF
-		}
-		n := min(lineBytes, len(b.rest))
-		b.pending = append(base64.StdEncoding.AppendEncode(b.pending[:0], b.rest[:n]), '\n')
-		b.rest = b.rest[n:]
-	}
-	n := copy(p, b.pending)
-	b.pending = b.pending[n:]
-	return n, nil
+	return answer.Aside, nil
 }
 
 // removeFile removes a file of a user. It is looked for first, because del

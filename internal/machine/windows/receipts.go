@@ -17,6 +17,11 @@ type startedFile struct {
 	Boot    string    `json:"boot"`
 	Started string    `json:"started"`
 	Owner   ownerFile `json:"owner"`
+	// Steps, Scripts and Seconds are there for jobs that run a script, which may outlive the
+	// operator: how many steps there are, which of them are scripts, and the job's time.
+	Steps   int   `json:"steps,omitempty"`
+	Scripts []int `json:"scripts,omitempty"`
+	Seconds int64 `json:"seconds,omitempty"`
 }
 
 // exitFile is the receipt of a finished job.
@@ -25,35 +30,52 @@ type exitFile struct {
 	Step     int    `json:"step"`
 	Message  string `json:"message,omitempty"`
 	Finished string `json:"finished"`
+	// Cancelled says that the job ended because a leader asked for it.
+	Cancelled bool `json:"cancelled,omitempty"`
+}
+
+// receipts is what the two receipts of a job say.
+type receipts struct {
+	machine.JobState
+	begun startedFile
 }
 
 // parseReceipt reads the receipts of a job. Without an exit receipt it is lost,
-// as far as the host knows.
-func parseReceipt(started, exit string) (machine.JobState, error) {
+// as far as the two tell.
+func parseReceipt(started, exit string) (receipts, error) {
 	if started == "" && exit == "" {
-		return machine.JobState{Phase: machine.JobAbsent}, nil
+		return receipts{JobState: machine.JobState{Phase: machine.JobAbsent}}, nil
 	}
-	state := machine.JobState{Phase: machine.JobLost}
+	r := receipts{JobState: machine.JobState{Phase: machine.JobLost}}
 	if started != "" {
-		var file startedFile
-		if err := json.Unmarshal([]byte(started), &file); err != nil {
-			return state, fmt.Errorf("read the receipt of a job: %w", err)
+		if err := json.Unmarshal([]byte(started), &r.begun); err != nil {
+			return r, fmt.Errorf("read the receipt of a job: %w", err)
 		}
-		state.Epoch, state.BootID, state.Started = file.Epoch, file.Boot, file.Started
+		r.Epoch, r.BootID, r.Started = r.begun.Epoch, r.begun.Boot, r.begun.Started
 	}
 	if exit == "" {
-		return state, nil
+		return r, nil
 	}
 	var file exitFile
 	if err := json.Unmarshal([]byte(exit), &file); err != nil {
-		return state, fmt.Errorf("read the receipt of a job: %w", err)
+		return r, fmt.Errorf("read the receipt of a job: %w", err)
 	}
-	state.ExitCode, state.Step, state.Message, state.Finished = file.Code, file.Step, file.Message, file.Finished
-	state.Phase = machine.JobSucceeded
-	if file.Code != 0 {
+	r.JobState = file.over(r.JobState)
+	return r, nil
+}
+
+// over adds to a begun job what its exit receipt says.
+func (f exitFile) over(state machine.JobState) machine.JobState {
+	state.ExitCode, state.Step, state.Message, state.Finished = f.Code, f.Step, f.Message, f.Finished
+	switch {
+	case f.Cancelled:
+		state.Phase = machine.JobCancelled
+	case f.Code != 0:
 		state.Phase = machine.JobFailed
+	default:
+		state.Phase = machine.JobSucceeded
 	}
-	return state, nil
+	return state
 }
 
 // inFlight holds the jobs that this process carries out: its steps are requests
@@ -62,39 +84,63 @@ func parseReceipt(started, exit string) (machine.JobState, error) {
 // machine value while a job of the old one is not over.
 type inFlight struct {
 	mu   sync.Mutex
-	step map[string]int
+	jobs map[string]*flying
 }
 
-var jobsInFlight = &inFlight{step: map[string]int{}}
+// flying is a job that is carried out: at which step it is, how it is ended, and
+// a channel that is closed when it has.
+type flying struct {
+	step  int
+	end   context.CancelCauseFunc
+	ended chan struct{}
+}
+
+var jobsInFlight = &inFlight{jobs: map[string]*flying{}}
 
 // enter takes a job, unless it is taken.
-func (f *inFlight) enter(job string) bool {
+func (f *inFlight) enter(job string, end context.CancelCauseFunc) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, taken := f.step[job]; taken {
+	if f.jobs[job] != nil {
 		return false
 	}
-	f.step[job] = 0
+	f.jobs[job] = &flying{end: end, ended: make(chan struct{})}
 	return true
 }
 
 func (f *inFlight) at(job string, step int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.step[job] = step
+	f.jobs[job].step = step
 }
 
 func (f *inFlight) leave(job string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.step, job)
+	close(f.jobs[job].ended)
+	delete(f.jobs, job)
 }
 
 func (f *inFlight) look(job string) (step int, running bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	step, running = f.step[job]
-	return step, running
+	if found := f.jobs[job]; found != nil {
+		return found.step, true
+	}
+	return 0, false
+}
+
+// cancel has a job end. It gives the channel that is closed when it has, nil if
+// this process does not carry it out.
+func (f *inFlight) cancel(job string) <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	found := f.jobs[job]
+	if found == nil {
+		return nil
+	}
+	found.end(errCancelled)
+	return found.ended
 }
 
 // flight names a job of this host among those of all hosts.
@@ -143,6 +189,7 @@ func (m *Machine) Forget(ctx context.Context, ids []string) error {
 		}
 		m.cache.forget(m.state.started(id))
 		m.cache.forget(m.state.exit(id))
+		m.secured.Store(false)
 		lines = append(lines, "rmdir /s /q "+quoted(m.state.job(id))+" 2>nul")
 	}
 	lines = append(lines, m.tidy()...)
@@ -161,7 +208,8 @@ func (m *Machine) tidy() []string {
 	return []string{
 		"rmdir " + marks + " 2>nul",
 		"rmdir " + jobs + " 2>nul",
-		fmt.Sprintf("(if not exist %s if not exist %s (rmdir /s /q %s 2>nul& rmdir %s 2>nul))", marks, jobs, quoted(m.state.epochs()), quoted(m.state.dir)),
+		fmt.Sprintf("(if not exist %s if not exist %s (rmdir /s /q %s 2>nul& rmdir /s /q %s 2>nul& rmdir /s /q %s 2>nul& rmdir %s 2>nul))",
+			marks, jobs, quoted(m.state.scripts()), quoted(m.state.blobs()), quoted(m.state.epochs()), quoted(m.state.dir)),
 	}
 }
 

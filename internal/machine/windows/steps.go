@@ -14,6 +14,11 @@ import (
 type work struct {
 	*Machine
 	job machine.Job
+	at  int // the step that is carried out
+	// printed is the end of what the last script printed.
+	printed string
+	// aside are files whose old content was in use and has been moved out of the way.
+	aside []string
 }
 
 // do carries out one step.
@@ -25,6 +30,12 @@ func (w *work) do(ctx context.Context, step machine.Step) error {
 		return w.release(ctx, s)
 	case machine.PutFile:
 		return w.putFile(ctx, s)
+	case machine.PlaceFile:
+		return w.placeFile(ctx, s)
+	case machine.FetchFile:
+		return w.fetchFile(ctx, s)
+	case machine.RunScript:
+		return w.runScript(ctx, s)
 	case machine.RemoveFile:
 		return w.removeFile(ctx, s)
 	case machine.CreateWindowsService:
