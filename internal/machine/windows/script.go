@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
@@ -15,8 +14,8 @@ import (
 const (
 	// maxOnDisk is how much a script may print before it is ended: its output goes to the host's disk.
 	maxOnDisk = 256 << 20
-	// slowest is the longest pause between two looks at a script.
-	slowest = 2 * time.Second
+	// slower is how much longer the pauses between two looks at a script become.
+	slower = 8
 )
 
 // ScriptError says that a script ended with another code than zero.
@@ -106,7 +105,7 @@ func (w *work) launch(ctx context.Context, run string) (process, error) {
 
 // awaitScript waits for the receipt of a script by looking.
 func (w *work) awaitScript(ctx context.Context, p process) (scriptView, error) {
-	for pause, gone := w.poll, false; ; pause = min(pause*3/2, slowest) {
+	for pause, gone := w.poll, false; ; pause = min(pause*3/2, slower*w.poll) {
 		view, err := w.look(ctx, w.job.ID, w.at)
 		switch {
 		case err != nil || view.ended:

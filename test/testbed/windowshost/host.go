@@ -8,10 +8,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-dev/isthmus/test/testbed/janitor"
@@ -69,6 +71,8 @@ type Host struct {
 	port       int
 	plainPort  int
 
+	full atomic.Bool // the drive takes no more deliveries
+
 	mu     sync.Mutex
 	booted time.Time
 }
@@ -99,10 +103,38 @@ func Start(ctx context.Context, o Options) (*Host, error) {
 		service.Certificate = nil
 		h.plain = wsman.NewServer(service)
 	}
-	if err := h.listen(); err != nil {
+	if err := errors.Join(h.installCurl(), h.listen()); err != nil {
 		return nil, errors.Join(err, h.Stop(ctx))
 	}
 	return h, nil
+}
+
+// installCurl puts a file where Windows has curl.exe, for programs to look for.
+func (h *Host) installCurl() error {
+	path, err := h.machine.Path(curlPath)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte("stands for curl.exe, which a test endpoint performs itself\n"), 0o644)
+}
+
+// FillDisk has the drive take no more deliveries, until FreeDisk; CIM and cmd.exe are
+// not concerned.
+func (h *Host) FillDisk() { h.full.Store(true) }
+
+// FreeDisk ends what FillDisk began.
+func (h *Host) FreeDisk() { h.full.Store(false) }
+
+// dial connects from where the host is.
+func (h *Host) dial(ctx context.Context, network, address string) (connection net.Conn, err error) {
+	dial := func() error {
+		connection, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		return err
+	}
+	if h.options.Namespace != nil {
+		return connection, h.options.Namespace.Do(dial)
+	}
+	return connection, dial()
 }
 
 func (o Options) withDefaults() Options {

@@ -3,8 +3,10 @@ package windowshost
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/isthmus-dev/isthmus/test/testbed/windowshost/command"
@@ -19,7 +21,10 @@ type programs struct{ host *Host }
 // Run starts a command line.
 func (p programs) Run(shell wsman.Shell, line string) (wsman.Program, error) {
 	if command.IsPowerShell(line) {
-		return p.host.runPowerShell(line), nil
+		return p.host.standIn(p.host.powerShell().Run, line), nil
+	}
+	if command.IsCurl(line) && p.host.hasCurl() {
+		return p.host.standIn(p.host.curl, line), nil
 	}
 	if !shell.Direct {
 		line = `C:\windows\system32\cmd.exe /C "` + line + `"`
@@ -45,11 +50,42 @@ type stand struct {
 	code           uint32
 }
 
-// runPowerShell starts the stand-in for PowerShell.
-func (h *Host) runPowerShell(line string) wsman.Program {
-	shell := &command.Shell{Drive: h.machine, Running: func(windows string) (bool, error) {
+// powerShell is the stand-in for PowerShell.
+func (h *Host) powerShell() *command.Shell {
+	return &command.Shell{Drive: drive{h}, Full: h.full.Load(), Running: func(windows string) (bool, error) {
 		return h.repository.Running(context.Background(), windows)
 	}}
+}
+
+// drive tells links from what is not there.
+type drive struct{ host *Host }
+
+func (d drive) Path(windows string) (string, error) {
+	path, err := d.host.machine.Path(windows)
+	if err != nil && strings.Contains(err.Error(), "through a link") {
+		return "", fmt.Errorf("%w: %s", command.ErrLink, windows)
+	}
+	return path, err
+}
+
+// curlPath is where Windows has curl. A host has what stands in for it while there is a file.
+const curlPath = `C:\windows\system32\curl.exe`
+
+func (h *Host) hasCurl() bool {
+	path, err := h.machine.Path(curlPath)
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(path)
+	return err == nil
+}
+
+func (h *Host) curl(_ string, stdin io.Reader, stdout, stderr io.Writer) uint32 {
+	return (&command.Curl{Drive: drive{h}, Dial: h.dial}).Run(stdin, stdout, stderr)
+}
+
+// standIn starts what stands in for a program.
+func (h *Host) standIn(run func(line string, stdin io.Reader, stdout, stderr io.Writer) uint32, line string) wsman.Program {
 	s := &stand{done: make(chan struct{})}
 	var input, output, failure *os.File
 	var errs [3]error
@@ -61,7 +97,7 @@ func (h *Host) runPowerShell(line string) wsman.Program {
 		defer close(s.done)
 		s.code = 1
 		if errors.Join(errs[:]...) == nil {
-			s.code = shell.Run(line, input, output, failure)
+			s.code = run(line, input, output, failure)
 		}
 		s.close()
 	}()

@@ -3,6 +3,7 @@ package command
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -20,7 +21,12 @@ type Shell struct {
 	Drive Drive
 	// Running tells whether a file is the program of a process.
 	Running func(windows string) (bool, error)
+	// Full has the drive take no more content.
+	Full bool
 }
+
+// ErrLink is the error of a Drive for a path that leads through a link.
+var ErrLink = errors.New("leads through a link")
 
 // IsPowerShell tells whether a command line runs Windows PowerShell.
 func IsPowerShell(line string) bool {
@@ -49,12 +55,14 @@ func (s *Shell) Run(line string, stdin io.Reader, stdout, stderr io.Writer) uint
 	}
 	name, _, _ := strings.Cut(script, "\n")
 	switch strings.TrimRight(name, "\r") {
-	case "# isthmus:deliver v1":
+	case "# isthmus:deliver v2":
 		return s.deliver(stdin, stdout)
+	case "# isthmus:ends v1":
+		return s.ends(stdin, stdout)
 	case "# isthmus:hash v1":
 		return s.hash(stdin, stdout)
 	}
-	_, _ = fmt.Fprint(stderr, "this machine has no PowerShell, only a stand-in that knows two scripts of Isthmus\r\n")
+	_, _ = fmt.Fprint(stderr, "this machine has no PowerShell, only a stand-in that knows the scripts of Isthmus\r\n")
 	return 1
 }
 

@@ -53,7 +53,7 @@ func TestDeliver(t *testing.T) {
 		first, second := content[:len(content)/2], content[len(content)/2:]
 		input := fmt.Sprintf("{\"path\": %q, \"size\": %d, \"sha256\": %q}\r\n%s\n%s", path, len(content), hash,
 			base64.StdEncoding.EncodeToString([]byte(first)), base64.StdEncoding.EncodeToString([]byte(second)))
-		out, _, code := run(t, shell, "# isthmus:deliver v1\nanything", input)
+		out, _, code := run(t, shell, "# isthmus:deliver v2\nanything", input)
 		return out, code
 	}
 	file := filepath.Join(root, "Orders", "app.json")
@@ -96,7 +96,7 @@ func TestHash(t *testing.T) {
 
 func TestOtherScriptsAreRefused(t *testing.T) {
 	shell := &Shell{Drive: folder(t.TempDir())}
-	for _, script := range []string{"Get-Service", "", "# isthmus:deliver v2\n", " # isthmus:hash v1"} {
+	for _, script := range []string{"Get-Service", "", "# isthmus:deliver v1\n", " # isthmus:hash v1"} {
 		if out, err, code := run(t, shell, script, ""); code != 1 || out != "" || err == "" {
 			t.Errorf("%q: %d, %q, %q", script, code, out, err)
 		}
