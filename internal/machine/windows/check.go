@@ -173,23 +173,23 @@ func (m *Machine) execute(ctx context.Context, check machine.Script, digest stri
 // checked reads what the wrapper of a script printed. Its last word is the exit
 // code of the script: without it the script was not run, and nothing is known.
 func checked(result winrm.Result, secrets []machine.Secret) (machine.ScriptState, error) {
-	text := asText(result.Stdout)
+	text := shown(result.Stdout, secrets)
 	printed, code, found := cutLast(text, saysExit)
 	switch {
 	case result.Truncated:
 		// The last word is lost; the wrapper ended with the same code.
-		text = redact(asText(cutEnd(result.Stdout, longest(secrets))), secrets)
+		text = shown(cutEnd(result.Stdout, longest(secrets)), secrets)
 		return machine.ScriptState{ExitCode: int(int32(result.ExitCode)), Output: ending(text, maxShown-64) + "\n[more than 256 KiB]"}, nil
 	case strings.TrimSpace(text) == saysMissing:
 		return machine.ScriptState{}, errNoScript
 	case !found:
-		return machine.ScriptState{}, fmt.Errorf("the script could not be run: exit code %d: %s", result.ExitCode, redact(lastLines(result.Stdout, result.Stderr), secrets))
+		return machine.ScriptState{}, fmt.Errorf("the script could not be run: exit code %d: %s", result.ExitCode, lastLines([]byte(text), []byte(shown(result.Stderr, secrets))))
 	}
 	value, err := strconv.ParseInt(strings.TrimSpace(code), 10, 64)
 	if err != nil {
 		return machine.ScriptState{}, fmt.Errorf("the script could not be run: %s", strings.TrimSpace(code))
 	}
-	return machine.ScriptState{ExitCode: int(value), Output: ending(redact(printed, secrets), maxShown)}, nil
+	return machine.ScriptState{ExitCode: int(value), Output: ending(printed, maxShown)}, nil
 }
 
 func cutLast(text, word string) (before, after string, found bool) {

@@ -88,7 +88,7 @@ func (h *fakeHost) machine() *Machine {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	m.poll = time.Microsecond
+	m.poll, m.moment = time.Microsecond, time.Minute
 	return m
 }
 

@@ -2,7 +2,6 @@ package windows
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/redaction"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
@@ -285,19 +285,17 @@ func (w *work) end(ctx context.Context, state machine.JobState, exit exitFile) (
 	return r.JobState, err
 }
 
-// redact removes secrets, as they are and as base64. Short ones are left: they
-// would blacken words that tell nothing of them.
-func redact(text string, secrets []machine.Secret) string {
-	const shortest = 4
-	for _, secret := range secrets {
-		if len(secret) < shortest {
-			continue
-		}
-		text = strings.ReplaceAll(text, string(secret), "[redacted]")
-		text = strings.ReplaceAll(text, base64.StdEncoding.EncodeToString(secret), "[redacted]")
+// redactor hides secrets in all their forms.
+func redactor(secrets []machine.Secret) *redaction.Redactor {
+	all := make([][]byte, len(secrets))
+	for i, secret := range secrets {
+		all[i] = secret
 	}
-	return text
+	return redaction.New(all...)
 }
+
+// redact removes secrets. It comes before anything is cut off.
+func redact(text string, secrets []machine.Secret) string { return redactor(secrets).String(text) }
 
 // printable bounds a message and keeps it on one line of valid text.
 func printable(text string) string {

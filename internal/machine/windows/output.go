@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/redaction"
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
@@ -31,14 +32,14 @@ func (m *Machine) readOutput(ctx context.Context, path string, size int64, secre
 		if err != nil {
 			return "", err
 		}
-		return redact(asText(result.Stdout), secrets), nil
+		return shown(result.Stdout, secrets), nil
 	}
 	both, err := m.readEnds(ctx, path)
 	if err != nil {
 		return "", err
 	}
 	margin := longest(secrets)
-	return redact(asText(cutEnd(both.Head, margin)), secrets) + "\n[...]\n" + redact(asText(cutStart(both.Tail, margin)), secrets), nil
+	return shown(cutEnd(both.Head, margin), secrets) + "\n[...]\n" + shown(cutStart(both.Tail, margin), secrets), nil
 }
 
 // readEnds asks PowerShell for the beginning and the end of a large file, which
@@ -65,6 +66,13 @@ func (m *Machine) readEnds(ctx context.Context, path string) (ends, error) {
 	return both, nil
 }
 
+// shown is what a script printed, as it may be shown: without secrets, neither as
+// they were printed nor as what is no text among them made them look.
+func shown(data []byte, secrets []machine.Secret) string {
+	r := redactor(secrets)
+	return r.String(asText(r.Bytes(data)))
+}
+
 func asText(data []byte) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(strings.ReplaceAll(string(data), "\r\n", "\n"), "?"), "\x00", "")
 }
@@ -83,12 +91,13 @@ func cutStart(data []byte, margin int) []byte {
 
 // longest is how long a secret may be in any of its forms.
 func longest(secrets []machine.Secret) int {
-	const widest = 12 // \u00e4 for one byte, and that in UTF-16
 	most := 0
 	for _, secret := range secrets {
-		most = max(most, len(secret))
+		for _, form := range redaction.Forms(secret) {
+			most = max(most, len(form))
+		}
 	}
-	return min(widest*most, maxOutput/4)
+	return min(most, maxOutput/4)
 }
 
 // hidden are the secrets of a job and the values that a script of it was given.
