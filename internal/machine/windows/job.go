@@ -51,18 +51,25 @@ func (m *Machine) Start(ctx context.Context, job machine.Job) (machine.JobState,
 	}
 	detach := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
 	defer detach()
-	over := make(chan outcome, 1)
+	begun, over := make(chan machine.JobState, 1), make(chan outcome, 1)
 	m.background.Go(func() {
-		state, err := m.perform(own, job)
+		state, err := m.perform(own, job, begun)
 		end(nil)
 		jobsInFlight.leave(flight)
 		over <- outcome{state, err}
 	})
-	select {
-	case o := <-over:
-		return o.state, o.err
-	case <-m.patience(job):
-		return machine.JobState{Phase: machine.JobRunning, Epoch: job.Epoch}, nil
+	var now machine.JobState
+	var patience <-chan time.Time
+	for {
+		select {
+		case o := <-over:
+			return o.state, o.err
+		case now = <-begun:
+			now.Phase = machine.JobRunning
+			patience = m.patience(job)
+		case <-patience:
+			return now, nil
+		}
 	}
 }
 
@@ -77,11 +84,12 @@ func (m *Machine) patience(job machine.Job) <-chan time.Time {
 	return nil
 }
 
-// perform does a job from its beginning to its receipt.
-func (m *Machine) perform(ctx context.Context, job machine.Job) (machine.JobState, error) {
+// perform does a job from its beginning, which it tells of, to its receipt.
+func (m *Machine) perform(ctx context.Context, job machine.Job, started chan<- machine.JobState) (machine.JobState, error) {
 	w := &work{Machine: m, job: job}
 	state, begun, err := w.begin(ctx)
 	if err == nil && begun {
+		started <- state
 		state, err = w.carryOut(ctx, state)
 	}
 	if err == nil {

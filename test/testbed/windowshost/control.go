@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/isthmus-dev/isthmus/test/testbed/windowshost/cim"
@@ -153,4 +154,19 @@ func (h *Host) stopServices(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// CommandLines lists the processes whose command line holds a text.
+func (h *Host) CommandLines(ctx context.Context, text string) ([]string, error) {
+	answer, err := h.machine.Provider().Call(ctx, "processes")
+	if err := done(answer, err); err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var found []string
+	for _, record := range answer.Records {
+		if strings.Contains(record[6], text) {
+			found = append(found, record[6])
+		}
+	}
+	return found, nil
 }
