@@ -59,6 +59,9 @@ func (w *work) unknown(ctx context.Context) (bool, error) {
 // endOrphan ends the script of a job whose operator is gone, and writes the
 // receipt of the job, unless the script has come to its end before.
 func (w *work) endOrphan(ctx context.Context, r receipts, host clock, exit exitFile) (machine.JobState, error) {
+	if err := w.intend(ctx, exit); err != nil {
+		return r.JobState, err
+	}
 	for _, step := range r.begun.Scripts {
 		p, err := w.recorded(ctx, w.job.ID, step)
 		if err != nil {
@@ -75,7 +78,7 @@ func (w *work) endOrphan(ctx context.Context, r receipts, host clock, exit exitF
 			exit.Step = step
 		}
 	}
-	state, err := w.orphan(ctx, r, host)
+	state, err := w.judge(ctx, r, host)
 	if err != nil || state.Phase != machine.JobLost {
 		return state, err
 	}
@@ -85,4 +88,13 @@ func (w *work) endOrphan(ctx context.Context, r receipts, host clock, exit exitF
 	}
 	exit.Finished = now.now
 	return w.end(ctx, r.JobState, exit)
+}
+
+// intend writes down that a job is being ended, before any process of it is: who
+// dies between two of them leaves a job that the next one ends.
+func (w *work) intend(ctx context.Context, exit exitFile) error {
+	if _, err := w.create(ctx, w.state.ending(w.job.ID), exit); err != nil {
+		return fmt.Errorf("end job %s: %w", w.job.ID, err)
+	}
+	return nil
 }

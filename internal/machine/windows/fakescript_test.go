@@ -81,9 +81,11 @@ func (h *fakeHost) startScript(dir, step, line string) int {
 }
 
 func interpret(script string) (printed string, code int) {
+	var out strings.Builder
 	for _, m := range printLine.FindAllStringSubmatch(script, -1) {
-		printed += m[1] + "\r\n"
+		out.WriteString(m[1] + "\r\n")
 	}
+	printed = out.String()
 	if m := exitLine.FindStringSubmatch(script); m != nil {
 		code, _ = strconv.Atoi(m[1])
 	}

@@ -36,6 +36,7 @@ func (l layout) jobs() string             { return l.dir + `\jobs` }
 func (l layout) job(id string) string     { return l.jobs() + `\` + id }
 func (l layout) started(id string) string { return l.job(id) + `\started` }
 func (l layout) exit(id string) string    { return l.job(id) + `\exit` }
+func (l layout) ending(id string) string  { return l.job(id) + `\ending` }
 func (l layout) epochs() string           { return l.dir + `\epoch` }
 
 // blobs holds content that is staged, named by its digest, and downloads.

@@ -147,8 +147,27 @@ func (f startedFile) overdue(host clock) bool {
 }
 
 // orphan judges a begun job without an exit receipt that nobody in this process
-// carries out. Its operator is gone; a script of it may run on, or have ended.
+// carries out. Its operator is gone; a script of it may run on, or have ended. A
+// job whose end was begun and not finished counts as running, because processes
+// of it may.
 func (m *Machine) orphan(ctx context.Context, r receipts, host clock) (machine.JobState, error) {
+	state, err := m.judge(ctx, r, host)
+	if err != nil || state.Phase != machine.JobLost || len(r.begun.Scripts) == 0 || r.begun.Boot != host.boot {
+		return state, err
+	}
+	ending := m.state.ending(r.begun.ID)
+	contents, err := m.typeFiles(ctx, []string{ending})
+	if err != nil {
+		return state, fmt.Errorf("read the receipts of job %s: %w", r.begun.ID, err)
+	}
+	if contents[ending] != "" {
+		state.Phase, state.Message = machine.JobRunning, "its end was begun and broken off; cancel it again"
+	}
+	return state, nil
+}
+
+// judge says what the receipts and processes of a job's scripts tell.
+func (m *Machine) judge(ctx context.Context, r receipts, host clock) (machine.JobState, error) {
 	state := r.JobState
 	var all []process
 	for i := len(r.begun.Scripts) - 1; i >= 0; i-- {

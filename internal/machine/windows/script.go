@@ -134,6 +134,9 @@ func (w *work) awaitScript(ctx context.Context, p process) (scriptView, error) {
 func (w *work) endScript(ctx context.Context, p process, reason error) (scriptView, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), receiptTime)
 	defer cancel()
+	if err := w.intend(ctx, exitFile{Step: w.at}); err != nil {
+		return scriptView{}, err
+	}
 	if err := w.endTree(ctx, w.scriptLine(w.job.ID, w.at), p); err != nil {
 		return scriptView{}, err
 	}

@@ -64,7 +64,9 @@ static DWORD show_all(const struct request *r)
     return 0;
 }
 
-/* spawn: COMMANDLINE DIRECTORY. The process belongs to no shell and has no handle of ours. */
+/* spawn: COMMANDLINE DIRECTORY. The process belongs to no shell and has no handle of ours. It has
+ * a console that nobody sees, as one that WMI creates on Windows: without one, what a
+ * program prints that it starts in its turn would not go where its own output goes. */
 static DWORD spawn(const struct request *r, DWORD *pid)
 {
     wchar_t *line = word(r, 0), *directory = word(r, 1);
@@ -72,7 +74,7 @@ static DWORD spawn(const struct request *r, DWORD *pid)
     PROCESS_INFORMATION process;
     DWORD code = 0;
 
-    if (CreateProcessW(NULL, line, NULL, NULL, FALSE, CREATE_NEW_PROCESS_GROUP | DETACHED_PROCESS, NULL, directory,
+    if (CreateProcessW(NULL, line, NULL, NULL, FALSE, CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW, NULL, directory,
                        &start, &process)) {
         *pid = process.dwProcessId;
         CloseHandle(process.hThread);
