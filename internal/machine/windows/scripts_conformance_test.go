@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -115,6 +116,19 @@ func (b *bed) environment(t *testing.T) {
 	values := []string{
 		`plain`, ` lead and trail `, `100% %PATH% %%`, `a & b | c > d < e`, `(x) ^ ^^ !y! !`, `'single' ; , =`, `C:\dir\`, `back\\slash`, `*?`, `%~dp0 %1`,
 		`say "hi" & "bye"`, `"`, `a"b^c&d`,
+	}
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // any values will do
+	t.Logf("seed %d", seed)
+	for range 30 {
+		value := make([]byte, random.IntN(20))
+		for i := range value {
+			value[i] = byte(' ' + random.IntN('~'-' '+1))
+			if random.IntN(3) == 0 {
+				value[i] = `"%!^&|<>()\=`[random.IntN(12)]
+			}
+		}
+		values = append(values, string(value))
 	}
 	var variables []machine.Variable
 	for i, value := range values {

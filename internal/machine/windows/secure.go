@@ -16,7 +16,8 @@ import (
 // A directory that is there already may have been made by any user, because
 // everybody may make one in C:\ProgramData: it and all in it gets a new owner and
 // loses the rights that were given to others. That is done once for each
-// connection.
+// connection. For the moment between two calls of icacls the directory has the
+// rights that it inherits; what is secret there is short-lived.
 func (m *Machine) secure(ctx context.Context) error {
 	if m.secured.Load() {
 		return nil

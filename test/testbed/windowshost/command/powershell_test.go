@@ -7,6 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,5 +119,83 @@ func TestIsPowerShell(t *testing.T) {
 		if IsPowerShell(line) != want {
 			t.Errorf("IsPowerShell(%q) is not %v", line, want)
 		}
+	}
+}
+
+func TestDeliverCopiesAFileOfTheMachine(t *testing.T) {
+	root := t.TempDir()
+	shell := &Shell{Drive: folder(root), Running: func(string) (bool, error) { return false, nil }}
+	source := filepath.Join(root, "staged")
+	send := func(hash string, size int) (string, uint32) {
+		out, _, code := run(t, shell, "# isthmus:deliver v2", fmt.Sprintf(`{"path":"C:\\Orders\\a.bin","from":"C:\\staged","size":%d,"sha256":%q}`, size, hash))
+		return out, code
+	}
+	if out, code := send(sum("staged"), 6); code != 1 || !strings.Contains(out, `"code":"NotFound"`) {
+		t.Errorf("a file that is not there: %d %s", code, out)
+	}
+	if err := os.WriteFile(source, []byte("staged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := send(sum("other"), -1); code != 1 || !strings.Contains(out, `"code":"HashMismatch"`) {
+		t.Errorf("a wrong hash: %d %s", code, out)
+	}
+	if out, code := send(sum("staged"), -1); code != 0 || !strings.Contains(out, `"size":6`) {
+		t.Errorf("%d %s", code, out)
+	}
+	if content, err := os.ReadFile(filepath.Join(root, "Orders", "a.bin")); err != nil || string(content) != "staged" {
+		t.Errorf("%q, %v", content, err)
+	}
+	if _, err := os.Stat(source); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the source: %v", err)
+	}
+	shell.Full = true
+	if out, code := send(sum("staged"), -1); code != 1 || !strings.Contains(out, `"code":"DiskFull"`) {
+		t.Errorf("a full disk: %d %s", code, out)
+	}
+}
+
+func TestEnds(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a"), []byte("beginning, middle and end"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shell := &Shell{Drive: folder(root)}
+	for input, want := range map[string]string{
+		`{"path":"C:\\a","each":9}`: `{"ok":true,"head":"` + base64.StdEncoding.EncodeToString([]byte("beginning")) + `","tail":"` + base64.StdEncoding.EncodeToString([]byte("e and end")) + `"}`,
+		`{"path":"C:\\b","each":9}`: `{"ok":false,`, `nonsense`: `{"ok":false,`,
+	} {
+		if out, _, code := run(t, shell, "# isthmus:ends v1", input+"\n"); code != 0 || !strings.HasPrefix(out, want) {
+			t.Errorf("%s: %d %s", input, code, out)
+		}
+	}
+}
+
+func TestCurl(t *testing.T) {
+	root := t.TempDir()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/loop":
+			http.Redirect(w, r, "/loop", http.StatusFound)
+		case "/file":
+			_, _ = io.WriteString(w, "content")
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	curl := &Curl{Drive: folder(root), Dial: (&net.Dialer{}).DialContext}
+	for path, want := range map[string]uint32{"/file": 0, "/gone": 22, "/loop": 47} {
+		var stderr strings.Builder
+		config := fmt.Sprintf("url = \"%s%s\"\noutput = \"C:\\\\blobs\\\\x\"\nproto = \"=http,https\"\nproto-redir = \"=http,https\"\nmax-filesize = \"100\"\nmax-redirs = \"5\"\n"+
+			"location\nfail\nsilent\nshow-error\ngloboff\ncreate-dirs\n", server.URL, path)
+		if code := curl.Run(strings.NewReader(config), io.Discard, &stderr); code != want {
+			t.Errorf("%s: %d, want %d: %s", path, code, want, stderr.String())
+		}
+	}
+	if content, err := os.ReadFile(filepath.Join(root, "blobs", "x")); err != nil || string(content) != "content" {
+		t.Errorf("%q, %v", content, err)
+	}
+	if code := curl.Run(strings.NewReader("url = \"x\"\n"), io.Discard, io.Discard); code == 0 {
+		t.Error("a configuration that the operator never writes was taken")
 	}
 }
