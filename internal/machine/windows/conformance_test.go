@@ -297,6 +297,13 @@ func (b *bed) life(t *testing.T) {
 	if text := b.answers(t); !strings.Contains(text, "good day") || second.Instance == first.Instance {
 		t.Errorf("the service answers %q as %s after %s", text, second.Instance, first.Instance)
 	}
+	directory, err := b.host.Path(`C:\Program Files\Orders`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(directory); err != nil || len(entries) != 1 {
+		t.Errorf("beside the program: %v, %v", entries, err)
+	}
 	for _, mode := range []string{"Automatic", "Manual", "AutomaticDelayed", "Disabled", "Automatic"} {
 		b.do(t, m, machine.ChangeWindowsService{Name: "Orders", StartMode: &mode})
 		if got := see[machine.WindowsServiceState](t, m, state); got.StartMode != mode || got.Instance != second.Instance {

@@ -33,6 +33,7 @@ func TestScriptConformance(t *testing.T) {
 	t.Run("Stage", b.stage)
 	t.Run("Fetch", b.fetch)
 	t.Run("FullDisk", b.fullDisk)
+	t.Run("Links", b.links)
 	t.Run("Reboot", b.reboot)
 }
 
@@ -381,6 +382,28 @@ func (b *bed) fullDisk(t *testing.T) {
 	got := b.finish(t, m, b.configFile("full"))
 	if got.Phase != machine.JobFailed || !strings.Contains(got.Message, "DiskFull") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// links asks for a file behind a directory that is a link: it would be written who knows where.
+func (b *bed) links(t *testing.T) {
+	link, err := b.host.Path(`C:\linked`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := t.TempDir()
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	got := b.finish(t, b.operator(t, nil), content(`C:\linked\file`, "x"))
+	if got.Phase != machine.JobFailed || !strings.Contains(got.Message, "Link") {
+		t.Errorf("%+v", got)
+	}
+	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	if err := os.Remove(link); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Absent stands for NULL among the words of a call and of an answer.
@@ -40,9 +41,10 @@ type Provider struct {
 
 // session is one run of the process.
 type session struct {
-	cmd   *exec.Cmd
-	input io.WriteCloser
-	ended chan struct{}
+	cmd    *exec.Cmd
+	input  io.WriteCloser
+	output io.Closer
+	ended  chan struct{}
 
 	mu      sync.Mutex
 	next    int
@@ -115,7 +117,7 @@ func (p *Provider) start() (*session, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the provider: %w", err)
 	}
-	s := &session{cmd: cmd, input: input, ended: make(chan struct{}), pending: map[string]*call{}}
+	s := &session{cmd: cmd, input: input, output: output, ended: make(chan struct{}), pending: map[string]*call{}}
 	// The process ends with its input, so an owner that dies before this line leaves nothing.
 	if err := p.machine.config.Janitor.Kill(cmd.Process.Pid); err != nil {
 		return nil, errors.Join(err, input.Close(), cmd.Wait())
@@ -123,6 +125,9 @@ func (p *Provider) start() (*session, error) {
 	go s.read(output)
 	return s, nil
 }
+
+// outputGrace is how long the output of a process that ends is waited for.
+const outputGrace = 2 * time.Second
 
 // stop ends the process and waits for it.
 func (p *Provider) stop() error {
@@ -135,7 +140,13 @@ func (p *Provider) stop() error {
 		return nil
 	}
 	err := p.session.input.Close()
-	<-p.session.ended
+	select {
+	case <-p.session.ended:
+	case <-time.After(outputGrace):
+		// Processes that it has created run on, and hold its output open.
+		_ = p.session.output.Close()
+		<-p.session.ended
+	}
 	p.session = nil
 	if errors.Is(err, os.ErrClosed) {
 		return nil // it had ended before
