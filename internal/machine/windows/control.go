@@ -97,7 +97,7 @@ func (w *work) startStopped(ctx context.Context, mark markFile, hash string, now
 		}
 	}
 	name := now.name
-	if err := w.invokeService(ctx, name, "StartService", nil); err != nil && !isReturn(err, returnAlreadyRunning) {
+	if err := w.invokeService(ctx, name, "StartService", nil); err != nil && !isReturn(err, returnAlreadyRunning) && !tookLong(err) {
 		return err
 	}
 	now, err := w.settled(ctx, name)
@@ -152,7 +152,7 @@ func (w *work) stopRunning(ctx context.Context, before scmService) error {
 	for now.State != stopped {
 		// 5 and 6 say that it is stopped or about to be, which waiting shows.
 		err := w.invokeService(ctx, now.name, "StopService", nil)
-		if err != nil && !isReturn(err, returnCannotAcceptControl, returnNotActive) {
+		if err != nil && !isReturn(err, returnCannotAcceptControl, returnNotActive) && !tookLong(err) {
 			return err
 		}
 		if now, err = w.settled(ctx, before.name); err != nil {

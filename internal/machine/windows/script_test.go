@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/transport"
+	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
 func run(text string, variables ...machine.Variable) machine.RunScript {
@@ -302,5 +303,25 @@ func TestCancelFindsWhatAScriptLeft(t *testing.T) {
 	}
 	if got := below([]process{{ID: 9, Created: boot, parent: 9}}, []process{{ID: 9, Created: boot}}); len(got) != 0 {
 		t.Errorf("a process that is its own parent: %+v", got)
+	}
+}
+
+// A host that does not wait for a slow service has begun to start it all the same.
+func TestServiceThatIsSlowToStart(t *testing.T) {
+	h := newFakeHost(t)
+	m := h.machine()
+	must(t, m, job("a", 1, install("h1")[:3]...))
+	h.hook = func(call string) {
+		if call == "invoke StartService" {
+			h.mu.Lock()
+			s := h.services["orders"]
+			s.state, s.next, s.pending, s.pid, s.created = startPending, running, 5, 4242, h.boot
+			h.mu.Unlock()
+		}
+	}
+	h.fault["invoke StartService"] = &winrm.Fault{Code: 2150858793, Subcode: "w:TimedOut", Text: "not in time"}
+	must(t, m, job("b", 1, machine.StartService{Service: service, Hash: "h1"}))
+	if mark := observe(t, m, ownMark).Answers[ownMark].(machine.MarkState); mark.Started != "h1" {
+		t.Errorf("%+v", mark)
 	}
 }

@@ -107,3 +107,11 @@ func broken(err error) bool {
 	return errors.As(err, &lost) || errors.As(err, &unreachable) || errors.As(err, &credentials) || errors.As(err, &trust) ||
 		errors.Is(err, winrm.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
+
+// tookLong says that the host gave up waiting for a method, which goes on: a
+// service that is slow to start or to stop. What became of it, the next look tells.
+func tookLong(err error) bool {
+	const codeOperationTimeout = 2150858793
+	var fault *winrm.Fault
+	return errors.As(err, &fault) && fault.Code == codeOperationTimeout
+}
