@@ -159,7 +159,7 @@ func (b *bed) operator(t *testing.T, cut func(what string, then func())) *window
 
 func (b *bed) job(steps ...machine.Step) machine.Job {
 	b.jobs++
-	return machine.Job{ID: fmt.Sprintf("job-%d", b.jobs), Epoch: b.epoch, Owner: owner, Steps: steps, Timeout: time.Minute}
+	return machine.Job{ID: fmt.Sprintf("job-%d", b.jobs), Epoch: b.epoch, Owner: owner, Steps: steps, Timeout: 5 * time.Minute}
 }
 
 func (b *bed) do(t *testing.T, m *windows.Machine, steps ...machine.Step) {
