@@ -99,8 +99,8 @@ func (b *bed) script(t *testing.T) {
 	if got.Phase != machine.JobSucceeded || got.Message != "all is well" {
 		t.Errorf("%+v", got)
 	}
-	got = b.finish(t, m, machine.RunScript{Text: machine.Secret("@for /l %%i in (1,1,3000) do @echo line %%i of many lines that are printed"), Interpreter: `C:\windows\system32\cmd.exe`})
-	if got.Phase != machine.JobSucceeded || !strings.HasSuffix(got.Message, "line 3000 of many lines that are printed") {
+	got = b.finish(t, m, machine.RunScript{Text: machine.Secret("@for /l %%i in (1,1,1800) do @echo line %%i of many lines that are printed"), Interpreter: `C:\windows\system32\cmd.exe`})
+	if got.Phase != machine.JobSucceeded || !strings.HasSuffix(got.Message, "line 1800 of many lines that are printed") {
 		t.Errorf("%+v", got)
 	}
 	for _, step := range []machine.RunScript{{Text: machine.Secret("x"), Interpreter: "C:\\a\" & del"}, {Text: machine.Secret("x"), Interpreter: "python.exe"}} {
