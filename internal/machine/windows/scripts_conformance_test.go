@@ -40,7 +40,7 @@ func TestScriptConformance(t *testing.T) {
 // finished waits for the end of a job.
 func finished(t *testing.T, m *windows.Machine, id string) machine.JobState {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(4 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if got := see[machine.JobState](t, m, machine.JobReceipt{ID: id}); got.Phase != machine.JobRunning {
 			return got
 		}
