@@ -176,7 +176,7 @@ func (b *bed) begun(t *testing.T, name string, steps ...machine.Step) machine.Jo
 		_, err := dying.Start(ctx, job)
 		died <- err
 	}()
-	for deadline := time.Now().Add(time.Minute); b.read(t, `C:\`+name+".ran") == ""; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); b.read(t, `C:\`+name+".ran") == ""; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the script does not begin")
 		}
