@@ -82,9 +82,9 @@ func TestScriptFails(t *testing.T) {
 func TestLongScriptRunsOn(t *testing.T) {
 	h := newFakeHost(t)
 	m := h.machine()
-	m.moment = time.Millisecond
+	m.moment = time.Nanosecond
 	ctx, cancel := context.WithCancel(t.Context())
-	state, err := m.Start(ctx, job("a", 1, run("rem looks 2000\n"), put(config, "x")))
+	state, err := m.Start(ctx, job("a", 1, run("rem looks 300\n"), put(config, "x")))
 	cancel()
 	if err != nil || state.Phase != machine.JobRunning {
 		t.Fatalf("%+v, %v", state, err)
