@@ -102,7 +102,7 @@ func (p *look) connect() (*connection, error) {
 	}
 	conn := &connection{work: &fleet.work, machine: made, transport: transportOf(p.endpoint.Spec), holds: 1}
 	if introduced, ok := made.(Introduced); ok {
-		conn.peer = introduced.Peer()
+		conn.peer = introduced.Peer().plain()
 	}
 	if conn.peer.Address == "" {
 		if address, err := netip.ParseAddr(p.endpoint.Spec.Address); err == nil {

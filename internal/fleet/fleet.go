@@ -53,6 +53,7 @@ type Fleet struct {
 	dials     *dials
 	probing   chan struct{} // bounds the probes in flight
 	epoch     epoch
+	redactors redactors
 
 	// mu guards the fields below; it is taken before a link's.
 	mu      sync.RWMutex
@@ -221,9 +222,12 @@ func (f *Fleet) Submit(host HostKey, object Object, job machine.Job) {
 	l.submit(object, job)
 }
 
-// Cancel ends a job of an object: one that waits is handed back (JobErrors), one
-// that runs is ended on the host, and its receipt then says Cancelled. A job that cannot be
-// cancelled now, because the host is not there, runs on; ask again when it is.
+// Cancel ends a job of an object: one that waits, or whose content is still on its way,
+// is handed back (JobErrors); one that runs is ended on the host, beside whatever else goes
+// on there, and its receipt then says Cancelled. While the host does not answer, is suspended
+// or in maintenance, the request is kept, and carried out when the host can be asked again; it is
+// dropped by Unwatch of the object, by Forget of the id, and by Remove of the host. Asking twice
+// is asking once. A job that has ended keeps its receipt.
 func (f *Fleet) Cancel(host HostKey, object Object, id string) {
 	if l := f.find(host); l != nil {
 		l.cancel(object, id)

@@ -32,19 +32,25 @@ type link struct {
 	revision int             // of checks
 	beyond   map[machine.Check]bool
 	answers  map[machine.Check]machine.Answer
-	passes   int                // questions begun
-	passing  context.CancelFunc // ends the dial of the pass in flight; nil: none is
-	again    bool               // a pass was asked for while one was in flight
-	nextPass time.Time          // zero: none is planned
+	prints   map[machine.Check]uint64 // of answers with text, as they came
+	passes   int                      // questions begun
+	passing  context.CancelFunc       // ends the dial of the pass in flight; nil: none is
+	again    bool                     // a pass was asked for while one was in flight
+	nextPass time.Time                // zero: none is planned
 	failures int
 	refused  refusedLogin
 	ramp     time.Duration // after a pass that saw a running job
 
 	// mutation
-	queue    []queued
-	handing  bool
+	queue    []*queued
+	handing  *handing  // nil: the lane is free
 	handNext time.Time // not before
 	forget   []string
+
+	// cancellation, beside the lane
+	cancels    []*cancellation
+	cancelling bool
+	cancelNext time.Time // not before
 
 	probes map[Probe]*probing
 }
@@ -64,6 +70,7 @@ type user struct {
 	jobs       map[string]*stage // accepted, and not seen through
 	receipts   []string          // ids whose receipts are asked for, beside the watched ones
 	errors     map[string]string
+	secrets    map[string][]machine.Secret // by job: texts must not show them
 }
 
 // stage of a job on its way to the host.
@@ -79,6 +86,7 @@ func newLink(f *Fleet, key HostKey) *link {
 		status:  HostStatus{State: Idle},
 		users:   map[Object]*user{},
 		answers: map[machine.Check]machine.Answer{},
+		prints:  map[machine.Check]uint64{},
 		probes:  map[Probe]*probing{},
 	}
 }
@@ -96,9 +104,11 @@ func (l *link) visit() {
 // It ends every section in which something changed. The caller holds mu.
 func (l *link) settle() {
 	now := l.now()
+	l.abortStaging()
 	if l.configured && l.fleet.work.running() {
 		l.beginPass(now)
 		l.beginMutation(now)
+		l.beginCancel(now)
 		l.beginProbes(now)
 		l.fleet.schedule.set(l, l.due())
 	}
@@ -118,6 +128,9 @@ func (l *link) due() time.Time {
 	}
 	if l.wantsMutation() {
 		earlier(l.handNext)
+	}
+	if l.nextCancel() != nil {
+		earlier(l.cancelNext)
 	}
 	earlier(l.nextProbe())
 	return due
@@ -192,7 +205,8 @@ func (l *link) renew() {
 	for _, u := range l.users {
 		u.complete = false
 	}
-	l.failures, l.ramp, l.handNext = 0, 0, time.Time{}
+	clear(l.prints)
+	l.failures, l.ramp, l.handNext, l.cancelNext = 0, 0, time.Time{}, time.Time{}
 	if l.endpoint.Spec.Suspend {
 		l.nextPass = time.Time{}
 		l.status.Version = l.endpoint.Version
@@ -260,7 +274,8 @@ func (l *link) unconfigure() {
 	l.disconnect()
 	l.refuseQueue("the Host was removed before the job was begun; nothing was done")
 	l.endpoint, l.status, l.announced = Endpoint{}, HostStatus{State: Idle, Users: l.status.Users}, HostStatus{}
-	l.nextPass, l.failures, l.bootID, l.forget = time.Time{}, 0, "", nil
+	l.nextPass, l.failures, l.bootID, l.forget, l.cancels = time.Time{}, 0, "", nil, nil
+	clear(l.prints)
 	l.address, l.refused = "", refusedLogin{}
 	l.fleet.schedule.set(l, time.Time{})
 	for _, u := range l.users {

@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -27,6 +29,21 @@ var (
 		Help: "Jobs by what the host said when they were handed over, or why they were not.",
 	}, []string{"outcome"})
 
+	cancelsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_cancellations_total",
+		Help: "Requests to cancel a job by what came of them.",
+	}, []string{"outcome"})
+
+	stagesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_stagings_total",
+		Help: "Pieces of content for jobs by whether they got onto the host, or why not.",
+	}, []string{"outcome"})
+
+	stagedBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "isthmus_staged_bytes_total",
+		Help: "Bytes of content for jobs that were read to be put on hosts.",
+	})
+
 	observationAge = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "isthmus_observation_age_seconds",
 		Help: "Age of the oldest observation among the hosts that answer.",
@@ -37,7 +54,7 @@ var (
 var running sync.Map
 
 func init() {
-	metrics.Registry.MustRegister(hostsGauge, requestSeconds, jobsTotal, observationAge)
+	metrics.Registry.MustRegister(hostsGauge, requestSeconds, jobsTotal, cancelsTotal, stagesTotal, stagedBytes, observationAge)
 }
 
 func countHost(before, after State) {
@@ -58,6 +75,29 @@ func countRequest(transport string, took time.Duration, err error) {
 }
 
 func countJob(outcome string) { jobsTotal.WithLabelValues(outcome).Inc() }
+
+func countCancel(outcome string) { cancelsTotal.WithLabelValues(outcome).Inc() }
+
+func countStaged(n int) { stagedBytes.Add(float64(n)) }
+
+func countStage(err error) {
+	var origin *SourceError
+	var slow *SlowStageError
+	outcome := "ok"
+	switch {
+	case errors.As(err, &origin):
+		outcome = "source"
+	case errors.As(err, &slow):
+		outcome = "slow"
+	case refusedByHost(err):
+		outcome = "refused"
+	case errors.Is(err, context.Canceled):
+		outcome = "aborted"
+	case err != nil:
+		outcome = judge(err).outcome
+	}
+	stagesTotal.WithLabelValues(outcome).Inc()
+}
 
 func oldestObservation() float64 {
 	var oldest time.Duration

@@ -19,6 +19,12 @@ type queued struct {
 	job    machine.Job
 }
 
+// handing is what the lane of mutations is at.
+type handing struct {
+	job   *queued            // nil: receipts are removed
+	abort context.CancelFunc // ends the staging of its content
+}
+
 func (l *link) submit(object Object, job machine.Job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -33,7 +39,10 @@ func (l *link) submit(object Object, job machine.Job) {
 	}
 	delete(u.errors, job.ID)
 	u.jobs[job.ID] = &stage{}
-	l.queue = append(l.queue, queued{object: object, job: job})
+	if u.remember(job); len(job.Secrets) > 0 {
+		clear(l.prints) // What was clean may hold a secret from now on.
+	}
+	l.queue = append(l.queue, &queued{object: object, job: job})
 	l.settle()
 }
 
@@ -87,27 +96,10 @@ func (l *link) refuseQueue(message string) {
 	l.queue = nil
 }
 
-// cancel hands a job back that waits.
-func (l *link) cancel(object Object, id string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	u := l.users[object]
-	if u == nil {
-		return
-	}
-	l.queue = slices.DeleteFunc(l.queue, func(q queued) bool {
-		waits := q.object == object && q.job.ID == id
-		if waits {
-			l.refuseJob(u, id, "cancelled before it was begun; nothing was done")
-		}
-		return waits
-	})
-	l.settle()
-}
-
 func (l *link) forgetJobs(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forgetCancels(func(c *cancellation) bool { return slices.Contains(ids, c.id) })
 	for _, id := range ids {
 		if !slices.Contains(l.forget, id) && len(l.forget) < maxQueue {
 			l.forget = append(l.forget, id)
@@ -117,6 +109,7 @@ func (l *link) forgetJobs(ids []string) {
 	for _, u := range l.users {
 		for _, id := range ids {
 			delete(u.errors, id)
+			delete(u.secrets, id)
 			if at := slices.Index(u.receipts, id); at >= 0 {
 				u.receipts = slices.Delete(u.receipts, at, at+1)
 				asked = true
@@ -131,7 +124,7 @@ func (l *link) forgetJobs(ids []string) {
 
 // wantsMutation tells whether something waits that may be handed over.
 func (l *link) wantsMutation() bool {
-	return len(l.queue)+len(l.forget) > 0 && !l.handing && l.conn != nil &&
+	return len(l.queue)+len(l.forget) > 0 && l.handing == nil && l.conn != nil &&
 		l.status.State == Connected && !l.endpoint.Spec.Maintenance.Enabled
 }
 
@@ -141,46 +134,68 @@ func (l *link) beginMutation(now time.Time) {
 		return
 	}
 	conn, limit := l.conn.hold(), timeout(l.endpoint.Spec)
+	lane := &handing{abort: func() {}}
 	var mutate func(ctx context.Context)
 	if len(l.queue) > 0 {
-		next := l.queue[0]
-		mutate = func(ctx context.Context) { l.handOver(ctx, conn, next) }
+		staging, abort := context.WithCancel(context.Background())
+		lane.job, lane.abort = l.queue[0], abort
+		mutate = func(ctx context.Context) {
+			defer context.AfterFunc(ctx, abort)()
+			defer abort()
+			l.handOver(ctx, staging, conn, lane.job)
+		}
 	} else {
 		ids := slices.Clone(l.forget[:min(len(l.forget), maxForget)])
 		mutate = func(ctx context.Context) { l.clearUp(ctx, conn, ids, limit) }
 	}
-	if l.handing = l.fleet.work.begin(mutate); !l.handing {
+	if !l.fleet.work.begin(mutate) {
+		lane.abort()
 		conn.release()
+		return
+	}
+	l.handing = lane
+}
+
+// abortStaging ends the staging for a job that was handed back or taken away meanwhile.
+func (l *link) abortStaging() {
+	if l.handing != nil && l.handing.job != nil && !slices.Contains(l.queue, l.handing.job) {
+		l.handing.abort()
 	}
 }
 
-// handOver gives one job to the host.
-func (l *link) handOver(ctx context.Context, conn *connection, next queued) {
+// handOver gives one job to the host. The job waits in the queue until its content
+// is there, so that it can be handed back or cancelled up to then.
+func (l *link) handOver(ctx, staging context.Context, conn *connection, next *queued) {
 	defer conn.release()
 	epoch, err := l.fleet.epoch.get(ctx)
 	if err != nil {
 		l.postpone(err)
 		return
 	}
+	if err := l.stage(staging, conn, next.job.Blobs); err != nil {
+		l.notStaged(conn, next, err)
+		return
+	}
 	if !l.take(conn, next) {
 		return
 	}
-	next.job.Epoch = epoch
+	job := next.job
+	job.Epoch = epoch
 	state, err := request(ctx, conn, l.fleet.options.HandOver, func(ctx context.Context) (machine.JobState, error) {
-		return conn.machine.Start(ctx, next.job)
+		return conn.machine.Start(ctx, job)
 	})
 	l.handedOver(conn, next, state, err)
 }
 
 // take removes the job from the queue, unless it was handed back meanwhile.
-func (l *link) take(conn *connection, next queued) bool {
+func (l *link) take(conn *connection, next *queued) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn == conn && len(l.queue) > 0 && l.queue[0].object == next.object && l.queue[0].job.ID == next.job.ID {
+	if l.conn == conn && len(l.queue) > 0 && l.queue[0] == next {
 		l.queue = l.queue[1:]
 		return true
 	}
-	l.handing = false
+	l.handing = nil
 	l.settle()
 	return false
 }
@@ -190,22 +205,22 @@ func (l *link) postpone(err error) {
 	l.fleet.options.Log.Error(err, "Cannot learn this leader's epoch; jobs wait", "host", l.key)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.handing = false
+	l.handing = nil
 	l.handNext = l.now().Add(jitter(time.Second))
 	l.settle()
 }
 
-func (l *link) handedOver(conn *connection, next queued, state machine.JobState, err error) {
+func (l *link) handedOver(conn *connection, next *queued, state machine.JobState, err error) {
 	l.logDefect(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.settle()
-	l.handing = false
+	l.handing = nil
 	u := l.users[next.object]
 	if err != nil {
 		countJob(judge(err).outcome)
 		if u != nil {
-			l.refuseJob(u, next.job.ID, handOverMessage(err))
+			l.refuseJob(u, next.job.ID, l.handOverMessage(err))
 		}
 		if l.conn == conn && !refusedByHost(err) {
 			l.fail(err, conn)
@@ -240,6 +255,10 @@ func (l *link) followReceipt(u *user, id string) {
 	l.collect()
 }
 
+func (u *user) follows(id string) bool {
+	return slices.Contains(u.receipts, id) || slices.Contains(u.watch.Checks, machine.Check(machine.JobReceipt{ID: id}))
+}
+
 // clearUp removes receipts.
 func (l *link) clearUp(ctx context.Context, conn *connection, ids []string, limit time.Duration) {
 	defer conn.release()
@@ -250,7 +269,7 @@ func (l *link) clearUp(ctx context.Context, conn *connection, ids []string, limi
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.settle()
-	l.handing = false
+	l.handing = nil
 	if err == nil {
 		l.forget = slices.DeleteFunc(l.forget, func(id string) bool { return slices.Contains(ids, id) })
 		return
@@ -267,9 +286,9 @@ func refusedByHost(err error) bool {
 	return errors.As(err, &refused)
 }
 
-func handOverMessage(err error) string {
+func (l *link) handOverMessage(err error) string {
 	if refusedByHost(err) {
-		return describe(err) + "; nothing was done"
+		return l.describe(err) + "; nothing was done"
 	}
 	var stale *machine.StaleLeaderError
 	if errors.As(err, &stale) {
@@ -277,9 +296,9 @@ func handOverMessage(err error) string {
 	}
 	switch judge(err).state {
 	case CredentialsRefused, Untrusted, AddressRefused:
-		return describe(err) + "; nothing was done"
+		return l.describe(err) + "; nothing was done"
 	}
-	return describe(err) + "; whether the host began the job will be seen when it answers again"
+	return l.describe(err) + "; whether the host began the job will be seen when it answers again"
 }
 
 func outcomeOf(phase machine.JobPhase) string {
@@ -290,6 +309,8 @@ func outcomeOf(phase machine.JobPhase) string {
 		return "failed"
 	case machine.JobRunning:
 		return "running"
+	case machine.JobCancelled:
+		return "cancelled"
 	}
 	return "unknown"
 }

@@ -3,7 +3,9 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
@@ -24,6 +26,7 @@ type finding struct {
 	conn     *connection
 	facts    *machine.Facts // nil: as before
 	observed machine.Observation
+	prints   map[machine.Check]uint64 // of answers with text, as they came
 	err      error
 }
 
@@ -93,7 +96,7 @@ func (l *link) learn(found finding) {
 	l.failures, l.refused = 0, refusedLogin{}
 	l.status.LastSeen, l.status.Version, l.status.Unpinned = now, l.endpoint.Version, false
 	l.setState(Connected, "")
-	l.learnAnswers(found.observed.Answers, found.question)
+	l.learnAnswers(found.observed.Answers, found.prints, found.question)
 	l.planPass(now, first)
 	if l.again || l.revision != found.question.revision {
 		l.again = false
@@ -145,29 +148,32 @@ func (l *link) fail(err error, conn *connection) {
 	if !l.fleet.work.running() {
 		return // The operator ends; that says nothing about the host.
 	}
-	verdict := judge(err)
+	verdict, message := judge(err), l.describe(err)
 	if l.conn != nil && l.conn == conn {
 		l.conn = nil
 	}
 	if conn != nil {
 		conn.sever()
 	}
-	l.refuseQueue(verdict.message + "; nothing was done")
+	l.refuseQueue(message + "; nothing was done")
 	l.status.Version = l.endpoint.Version
 	l.status.Unpinned = verdict.unpinned
 	if verdict.seen != "" {
 		l.status.SeenKey, l.status.Fingerprint = verdict.seen, verdict.fingerprint
 	}
-	l.setState(verdict.state, verdict.message)
+	l.setState(verdict.state, message)
 	l.again = false
 	if verdict.state == CredentialsRefused {
-		l.refused = refusedLogin{l.endpoint.Version, l.endpoint.RequestedAt, verdict.message}
+		l.refused = refusedLogin{l.endpoint.Version, l.endpoint.RequestedAt, message}
 	}
 	if verdict.state != Unreachable {
 		// Nothing more is tried; and what is in flight, as a pass beside the job that
 		// was refused, may not bring the link back.
 		l.generation++
 		l.nextPass = time.Time{}
+		if verdict.state == Fenced {
+			l.cancels = nil // They are the newer leader's to ask for.
+		}
 		return
 	}
 	l.failures++
@@ -187,7 +193,11 @@ func (l *link) lose(conn *connection) {
 func (l *link) logDefect(err error) {
 	var defect *panicError
 	if errors.As(err, &defect) {
-		l.fleet.options.Log.Error(err, "A machine panicked", "host", l.key, "panic", defect.value, "stack", string(defect.stack))
+		l.mu.Lock()
+		clean := l.cleaner()
+		l.mu.Unlock()
+		value := clean.head(fmt.Sprint(defect.value), longestOutput)
+		l.fleet.options.Log.Error(err, "A machine panicked", "host", l.key, "panic", value, "stack", clean.head(string(defect.stack), 4*longestOutput))
 	}
 }
 
@@ -233,7 +243,7 @@ func (p *look) ask(ctx context.Context) (found finding) {
 		p.bootID = found.facts.BootID
 	}
 	found.question = p.link.question(p.generation)
-	found.observed, found.err = p.observe(ctx, found.question.checks)
+	found.observed, found.prints, found.err = p.observe(ctx, found.question.checks)
 	if found.err == nil && found.observed.BootID != "" && found.observed.BootID != p.bootID {
 		found.facts, found.err = p.facts(ctx)
 	}
@@ -250,25 +260,27 @@ func (l *link) question(generation int) question {
 	return question{checks: slices.Clone(l.checks), revision: l.revision, pass: l.passes, at: l.now()}
 }
 
-func (p *look) observe(ctx context.Context, checks []machine.Check) (machine.Observation, error) {
+func (p *look) observe(ctx context.Context, checks []machine.Check) (machine.Observation, map[machine.Check]uint64, error) {
 	observed, err := request(ctx, p.conn, timeout(p.endpoint.Spec), func(ctx context.Context) (machine.Observation, error) {
 		return p.conn.machine.Observe(ctx, checks)
 	})
 	if err != nil {
-		return observed, err
+		return observed, nil, err
 	}
-	if observed.Answers == nil {
-		observed.Answers = map[machine.Check]machine.Answer{}
-	}
-	for _, check := range checks {
-		if observed.Answers[check] == nil {
-			observed.Answers[check] = machine.Problem{Reason: "Failed", Message: "the host gave no answer"}
-		}
-	}
-	return observed, nil
+	var prints map[machine.Check]uint64
+	observed.Answers, prints = p.link.adopt(checks, observed.Answers)
+	observed.BootID = strings.Clone(bound(observed.BootID, longestWord))
+	return observed, prints, nil
 }
 
 func (p *look) facts(ctx context.Context) (*machine.Facts, error) {
 	facts, err := request(ctx, p.conn, timeout(p.endpoint.Spec), p.conn.machine.Facts)
-	return &facts, err
+	if err != nil {
+		return nil, err
+	}
+	p.link.mu.Lock()
+	clean := p.link.cleaner()
+	p.link.mu.Unlock()
+	facts = clean.facts(facts)
+	return &facts, nil
 }

@@ -101,7 +101,7 @@ func (l *link) probe(ctx context.Context, address string, probe Probe, p *probin
 	defer l.mu.Unlock()
 	p.flying = false
 	p.next = l.now().Add(jitter(orDefault(probe.Interval, defaultProbeInterval)))
-	if ctx.Err() == nil && l.probes[probe] == p && l.mayProbe() && p.learn(probe, err) {
+	if ctx.Err() == nil && l.probes[probe] == p && l.mayProbe() && p.learn(probe, err, l.describe) {
 		for _, u := range l.users {
 			for _, watched := range u.watch.Probes {
 				u.changed = u.changed || watched == probe
@@ -125,7 +125,7 @@ func (f *Fleet) ask(ctx context.Context, address string, probe Probe) error {
 }
 
 // learn counts an answer, and tells whether it crossed a threshold.
-func (p *probing) learn(probe Probe, err error) bool {
+func (p *probing) learn(probe Probe, err error, describe func(error) string) bool {
 	if err == nil {
 		p.failures, p.successes = 0, p.successes+1
 		if p.successes < max(probe.Successes, 1) || p.state.Known && p.state.Healthy {

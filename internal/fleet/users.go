@@ -66,7 +66,8 @@ func (l *link) unwatch(object Object) {
 	if u.watching {
 		l.status.Users--
 	}
-	l.queue = slices.DeleteFunc(l.queue, func(q queued) bool { return q.object == object })
+	l.queue = slices.DeleteFunc(l.queue, func(q *queued) bool { return q.object == object })
+	l.forgetCancels(func(c *cancellation) bool { return c.object == object })
 	l.collect()
 	l.collectProbes()
 	l.settle()
@@ -97,6 +98,7 @@ func (l *link) collect() {
 		}
 	}
 	maps.DeleteFunc(l.answers, func(check machine.Check, _ machine.Answer) bool { return !seen[check] })
+	maps.DeleteFunc(l.prints, func(check machine.Check, _ uint64) bool { return !seen[check] })
 }
 
 // checks that the link asks for an object.
@@ -150,13 +152,18 @@ func (l *link) view(object Object) View {
 }
 
 // learnAnswers takes over what a pass found, and marks the objects that it matters to.
-func (l *link) learnAnswers(found map[machine.Check]machine.Answer, asked question) {
+func (l *link) learnAnswers(found map[machine.Check]machine.Answer, prints map[machine.Check]uint64, asked question) {
 	changed := map[machine.Check]bool{}
 	for _, check := range l.checks {
 		answer, ok := found[check]
 		if ok && l.answers[check] != answer {
-			l.answers[check] = answer
+			l.answers[check] = own(answer)
 			changed[check] = true
+		}
+		if print, speaks := prints[check]; speaks {
+			l.prints[check] = print
+		} else if ok {
+			delete(l.prints, check)
 		}
 	}
 	for check := range l.beyond {

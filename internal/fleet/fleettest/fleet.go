@@ -67,7 +67,7 @@ func (f *Fleet) Reset() {
 	f.watches = map[fleet.Object]Watched{}
 	f.views = map[fleet.Object]fleet.View{}
 	f.configured, f.removed, f.submissions, f.observed, f.forgotten = nil, nil, nil, nil, nil
-	f.refusal = ""
+	f.refusal, f.cancelled = "", nil
 }
 
 // The port, as fleet.Fleet implements it.
@@ -211,11 +211,18 @@ func (f *Fleet) Submit(host fleet.HostKey, object fleet.Object, job machine.Job)
 	f.views[object] = view
 }
 
-// Cancel records the id.
+// Cancel records the id. What becomes of the job is the test's to set: Finish or Refuse.
 func (f *Fleet) Cancel(_ fleet.HostKey, _ fleet.Object, id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cancelled = append(f.cancelled, id)
+}
+
+// Cancelled lists the job ids that were given to Cancel, in order.
+func (f *Fleet) Cancelled() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.cancelled)
 }
 
 // Observe records the request.

@@ -37,6 +37,8 @@ type Host struct {
 	services map[string]*windowsService // by lower-case name
 	marks    map[machine.Subject]machine.MarkState
 	jobs     map[string]*job
+	staged   map[string][]byte // by digest
+	served   map[string][]byte // by URL: what the host can download
 	epoch    int64
 	pids     int
 	boots    int
@@ -61,6 +63,9 @@ type Host struct {
 	rebootAfter int // steps of the next job; 0: off
 	blocked     chan struct{}
 	waiting     int // Starts that wait for blocked
+	stageErrs   []error
+	stageGate   chan struct{}
+	scripts     func(text string, environment []machine.Variable) (exitCode int, output string)
 	sessions    map[*session]struct{}
 	observed    int
 	passes      [][]machine.Check
@@ -94,6 +99,7 @@ func newHost(os v1alpha1.OperatingSystem) *Host {
 		files: map[string]*File{}, units: map[string]*unit{}, services: map[string]*windowsService{},
 		marks: map[machine.Subject]machine.MarkState{}, jobs: map[string]*job{},
 		problems: map[machine.Check]machine.Problem{}, startErrs: map[machine.Service]string{},
+		staged: map[string][]byte{}, served: map[string][]byte{},
 		stepErrs: map[string]string{}, sessions: map[*session]struct{}{},
 	}
 }
@@ -278,28 +284,6 @@ func (s *session) Start(ctx context.Context, asked machine.Job) (machine.JobStat
 		return machine.JobState{}, lost
 	}
 	return started.state, nil
-}
-
-// Stage implements machine.Machine.
-func (s *session) Stage(ctx context.Context, _ machine.Blob) error {
-	return s.enter(ctx, "stage content")
-}
-
-// Cancel implements machine.Machine.
-func (s *session) Cancel(ctx context.Context, id string, _ int64) (machine.JobState, error) {
-	if err := s.enter(ctx, "cancel a job"); err != nil {
-		return machine.JobState{}, err
-	}
-	s.host.mu.Lock()
-	defer s.host.mu.Unlock()
-	j := s.host.jobs[id]
-	if j == nil {
-		return machine.JobState{Phase: machine.JobAbsent}, nil
-	}
-	if j.state.Phase == machine.JobRunning {
-		j.state.Phase = machine.JobCancelled
-	}
-	return j.state, nil
 }
 
 // Forget implements machine.Machine.

@@ -83,6 +83,8 @@ func (h *Host) answer(check machine.Check) machine.Answer {
 		return h.serviceState(c.Name)
 	case machine.Mark:
 		return h.marks[c.Subject]
+	case machine.Script:
+		return h.scriptState(c)
 	case machine.JobReceipt:
 		if j := h.jobs[c.ID]; j != nil {
 			return j.state

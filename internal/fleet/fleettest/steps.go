@@ -22,6 +22,12 @@ func (h *Host) step(step machine.Step) error {
 		return h.release(s)
 	case machine.PutFile:
 		return h.putFile(s)
+	case machine.PlaceFile:
+		return h.placeFile(s)
+	case machine.FetchFile:
+		return h.fetchFile(s)
+	case machine.RunScript:
+		return h.runScript(s)
 	case machine.RemoveFile:
 		return h.removeFile(s.Path)
 	case machine.StartService:
