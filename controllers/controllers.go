@@ -60,6 +60,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		return fmt.Errorf("make a live client: %w", err)
 	}
 	policy := fleet.NewAddressPolicy(options.AllowedAddresses)
+	if err := refuseCluster(ctx, mgr, live, policy, options); err != nil {
+		return err
+	}
 	links := fleet.New(fleet.Options{
 		Connect: connector(policy),
 		Kinds:   []string{externalservice.Kind},
@@ -76,6 +79,16 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		if err := kind(ctx, mgr, links, live, options); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// refuseCluster has the policy know the cluster's own ranges before the first connection, and keep up with them.
+func refuseCluster(ctx context.Context, mgr ctrl.Manager, live client.Client, policy fleet.AddressPolicy, options Options) error {
+	ranges := &clusterRanges{reader: live, policy: policy, given: options.ClusterAddresses, log: mgr.GetLogger().WithName("ranges")}
+	ranges.learn(ctx)
+	if err := mgr.Add(ranges); err != nil {
+		return fmt.Errorf("add what learns the cluster's address ranges: %w", err)
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ type Options struct {
 	Lease          time.Duration
 	// AllowedAddresses are ranges in which Hosts may be although they are special.
 	AllowedAddresses []netip.Prefix
+	// ClusterAddresses are ranges of the cluster's Pods and Services beside those that the API server knows of.
+	ClusterAddresses []netip.Prefix
 	// Workers is how many HybridApplications are worked on at once.
 	Workers int
 	// MetricsAddress and ProbeAddress are listened on; "0" turns them off.
@@ -44,18 +46,22 @@ func (o *Options) BindFlags(flags *flag.FlagSet) {
 	flags.DurationVar(&o.Lease, "leader-elect-lease-duration", 15*time.Second, "How long a leader that has gone silent is waited for before another one acts.")
 	flags.StringVar(&o.Namespace, "namespace", ownNamespace(), "Namespace of the operator's own Lease.")
 	flags.IntVar(&o.Workers, "workers", 8, "HybridApplications that are worked on at the same time.")
-	flags.Func("allow-addresses", "Comma-separated CIDRs in which Hosts may be although they are loopback, link-local or metadata addresses, such as 127.0.0.0/8.", o.allow)
+	flags.Func("allow-addresses", "Comma-separated CIDRs in which Hosts may be although they are loopback, link-local, metadata or the cluster's own addresses, such as 127.0.0.0/8.", prefixes(&o.AllowedAddresses))
+	flags.Func("cluster-addresses", "Comma-separated CIDRs of the cluster's Pods and Services, in which no Host may be, beside those of ServiceCIDRs and nodes. For networks that do not write them there, such as 10.0.0.0/8.", prefixes(&o.ClusterAddresses))
 }
 
-func (o *Options) allow(ranges string) error {
-	for text := range strings.SplitSeq(ranges, ",") {
-		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
-		if err != nil {
-			return err
+// prefixes has a flag add to a list.
+func prefixes(list *[]netip.Prefix) func(string) error {
+	return func(ranges string) error {
+		for text := range strings.SplitSeq(ranges, ",") {
+			prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+			if err != nil {
+				return err
+			}
+			*list = append(*list, prefix)
 		}
-		o.AllowedAddresses = append(o.AllowedAddresses, prefix)
+		return nil
 	}
-	return nil
 }
 
 // ownNamespace is where the operator's Pod runs, if it runs in one.

@@ -29,6 +29,9 @@ func TestAddressPolicy(t *testing.T) {
 		"::127.0.0.1": "loopback", "64:ff9b::7f00:1": "loopback", "64:ff9b::c000:20a": "",
 		"0.0.0.0": "unspecified", "0.1.2.3": "unspecified", "::": "unspecified", "::ffff:0.0.0.0": "unspecified",
 		"169.254.1.1": "link-local", "169.254.169.254": "link-local", "::ffff:169.254.169.254": "link-local",
+		"2002:7f00:1::1": "loopback", "2002:c000:20a::1": "", "64:ff9b:1::7f00:1": "loopback", "64:ff9b:1:7f00:0:100::": "loopback",
+		"64:ff9b:1:c000:2:a00::": "", "64:ff9b:1::c000:20a": "", "2001:0:c000:20a::80ff:fffe": "loopback", "2001:0:c000:20a::3fff:fdf5": "",
+		"2002:a9fe:a9fe::1": "link-local", "::ffff:255.255.255.255": "multicast",
 		"fe80::1": "link-local", "fe80::1%eth0": "link-local", "64:ff9b::a9fe:a9fe": "link-local",
 		"fd00:ec2::254": "a metadata service", "100.100.100.200": "a metadata service", "168.63.129.16": "a metadata service",
 		"224.0.0.1": "multicast", "ff02::1": "multicast", "255.255.255.255": "multicast",
@@ -51,6 +54,101 @@ func TestAddressPolicy(t *testing.T) {
 	assert.NoError(t, allowed.Check(netip.MustParseAddr("::ffff:127.0.0.2")))
 	assert.NoError(t, allowed.Check(netip.MustParseAddr("fe80::1%eth0")))
 	assert.Error(t, allowed.Check(netip.MustParseAddr("127.0.0.1")))
+}
+
+func TestTheClustersRangesAreRefused(t *testing.T) {
+	policy := fleet.NewAddressPolicy([]netip.Prefix{netip.MustParsePrefix("10.96.7.0/24"), netip.MustParsePrefix("::ffff:10.96.8.0/120")})
+	copied := policy
+	policy.RefuseCluster([]netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("::ffff:10.244.0.0/112"), netip.MustParsePrefix("fd44::/64")})
+	for _, text := range []string{"10.96.0.1", "::ffff:10.96.0.1", "64:ff9b::a60:1", "2002:a60:1::", "::10.96.0.1", "10.244.3.4", "fd44::1"} {
+		assert.ErrorContains(t, copied.Check(netip.MustParseAddr(text)), "is in the cluster's own Pod or Service range", text)
+	}
+	for _, text := range []string{"10.97.0.1", "10.96.7.1", "::ffff:10.96.7.1", "10.96.8.1", "64:ff9b::a60:701", "fd44:0:0:1::1"} {
+		assert.NoError(t, copied.Check(netip.MustParseAddr(text)), text)
+	}
+	policy.RefuseCluster(nil)
+	assert.NoError(t, copied.Check(netip.MustParseAddr("10.96.0.1")))
+	assert.NoError(t, fleet.AddressPolicy{}.Check(netip.MustParseAddr("10.96.0.1")))
+}
+
+// TestANameThatChangesItsMind leads to an allowed address first, and to a refused one later.
+func TestANameThatChangesItsMind(t *testing.T) {
+	address := &atomic.Value{}
+	address.Store(netip.MustParseAddr("127.0.0.2"))
+	resolver := nameServer(t, func() netip.Addr { return address.Load().(netip.Addr) })
+	listener, err := net.Listen("tcp", "127.0.0.2:0")
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	_, service, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	other, err := net.Listen("tcp", "127.0.0.3:"+service)
+	require.NoError(t, err)
+	defer func() { _ = other.Close() }()
+
+	policy := fleet.NewAddressPolicy([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")})
+	h := start(t, func(o *fleet.Options) {
+		dialer := policy.Dialer(0)
+		dialer.Resolver = resolver
+		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
+			conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(e.Spec.Address, service))
+			if err != nil {
+				return nil, err
+			}
+			_ = conn.Close()
+			return still{}, nil
+		}
+	})
+	h.Configure(hostKey, endpoint("rebinding.example"))
+	h.eventually("connected", h.state(fleet.Connected))
+	address.Store(netip.MustParseAddr("127.0.0.3"))
+	e := endpoint("rebinding.example")
+	e.Version = "new"
+	h.Configure(hostKey, e)
+	h.eventually("refused", h.state(fleet.AddressRefused))
+	assert.Contains(t, h.status().Message, "127.0.0.3 is loopback")
+	require.NoError(t, other.(*net.TCPListener).SetDeadline(time.Now().Add(50*time.Millisecond)))
+	_, err = other.Accept()
+	assert.Error(t, err, "not one packet went there")
+}
+
+// nameServer answers each question with the address of the moment.
+func nameServer(t *testing.T, answer func() netip.Addr) *net.Resolver {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = server.Close() })
+	go func() {
+		buffer := make([]byte, 512)
+		for {
+			n, from, err := server.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(reply(buffer[:n], answer()), from)
+		}
+	}()
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+}
+
+// reply to one question: RFC 1035 section 4.1. One for anything but A is answered by nothing.
+func reply(query []byte, address netip.Addr) []byte {
+	end := 12
+	for query[end] != 0 {
+		end += int(query[end]) + 1
+	}
+	end += 5 // the root, type and class
+	message := append([]byte{}, query[:2]...)
+	isA := query[end-3] == 1 && query[end-4] == 0
+	message = append(message, 0x85, 0x80, 0, 1, 0, 0, 0, 0, 0, 0)
+	message = append(message, query[12:end]...)
+	if isA {
+		message[7] = 1
+		message = append(message, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+		message = append(message, address.AsSlice()...)
+	}
+	return message
 }
 
 func TestARefusedAddressStopsTheLink(t *testing.T) {
