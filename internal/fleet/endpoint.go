@@ -33,3 +33,20 @@ func (e Endpoint) Digest() string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }
+
+// login is a digest of where and as whom the operator logs in. A host that has
+// refused it will do so again, whatever else is edited: the keys that it may
+// show, its certificate's authority, the directory on it.
+func (e Endpoint) login() string {
+	only := Endpoint{Spec: v1alpha1.HostSpec{Address: e.Spec.Address}, Jump: e.Jump}
+	only.Credentials.Version = e.Credentials.Version
+	if ssh := e.Spec.SSH; ssh != nil {
+		only.Spec.SSH = &v1alpha1.SSHTransport{Port: ssh.Port, User: ssh.User, Become: ssh.Become}
+	}
+	if winrm := e.Spec.WinRM; winrm != nil {
+		only.Spec.WinRM = &v1alpha1.WinRMTransport{
+			Scheme: winrm.Scheme, Port: winrm.Port, Authentication: winrm.Authentication, Kerberos: winrm.Kerberos,
+		}
+	}
+	return only.Digest()
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/credential"
 	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/fleet/fleettest"
@@ -140,8 +141,18 @@ func TestRefusedCredentialsStopUntilSomethingChanges(t *testing.T) {
 	h.settled()
 	require.Equal(t, 1, h.host.Logins(), "a wrong password is tried once")
 
+	edited := wrong
+	edited.HostKeys = []string{"ssh-ed25519 AAAA"}
+	edited.Spec.StateDirectory, edited.Spec.Probe.Interval = "/srv/isthmus", nil
+	edited.Version = edited.Digest()
+	h.Configure(hostKey, edited)
+	h.settled()
+	require.Equal(t, 1, h.host.Logins(), "an edit that does not change the login is no reason to try it again")
+	require.Equal(t, fleet.CredentialsRefused, h.status().State)
+	require.Equal(t, edited.Version, h.status().Version)
+
 	other := wrong
-	other.HostKeys = []string{"ssh-ed25519 AAAA"}
+	other.Spec.SSH = &v1alpha1.SSHTransport{Port: 2222}
 	other.Version = other.Digest()
 	h.host.Stop()
 	h.Configure(hostKey, other)

@@ -55,9 +55,9 @@ type link struct {
 	probes map[Probe]*probing
 }
 
-// refusedLogin is the endpoint whose credentials were refused last. Coming back
-// to it, whatever was configured in between, is no reason for another attempt.
-type refusedLogin struct{ version, requestedAt, message string }
+// refusedLogin is the login that was refused last. Coming back to it, whatever
+// was configured in between, is no reason for another attempt.
+type refusedLogin struct{ login, requestedAt, message string }
 
 // user is an object on a host.
 type user struct {
@@ -213,7 +213,7 @@ func (l *link) renew() {
 		l.setState(Suspended, "")
 		return
 	}
-	if l.refused.version == l.endpoint.Version && l.refused.requestedAt == l.endpoint.RequestedAt {
+	if l.refused.login != "" && l.refused.login == l.endpoint.login() && l.refused.requestedAt == l.endpoint.RequestedAt {
 		l.nextPass = time.Time{}
 		l.status.Version = l.endpoint.Version
 		l.setState(CredentialsRefused, l.refused.message)

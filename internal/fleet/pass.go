@@ -164,7 +164,7 @@ func (l *link) fail(err error, conn *connection) {
 	l.setState(verdict.state, message)
 	l.again = false
 	if verdict.state == CredentialsRefused {
-		l.refused = refusedLogin{l.endpoint.Version, l.endpoint.RequestedAt, message}
+		l.refused = refusedLogin{l.endpoint.login(), l.endpoint.RequestedAt, message}
 	}
 	if verdict.state != Unreachable {
 		// Nothing more is tried; and what is in flight, as a pass beside the job that
