@@ -34,6 +34,14 @@ const (
 	ReasonVerified = "Verified"
 	// ReasonAddressRefused: the address is in a range that the operator does not allow.
 	ReasonAddressRefused = "AddressRefused"
+	// ReasonInvalidSpec: a field of the spec cannot be read; the message names it.
+	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonJumpNotFound: spec.ssh.jump names a Host that does not exist.
+	ReasonJumpNotFound = "JumpNotFound"
+	// ReasonJumpInvalid: the Host that spec.ssh.jump names cannot be jumped through; the message says why.
+	ReasonJumpInvalid = "JumpInvalid"
+	// ReasonJumpRefused: the Host that spec.ssh.jump names has refused us, or is not trusted.
+	ReasonJumpRefused = "JumpRefused"
 	// ReasonInUse: the Host is deleted, and objects still use it.
 	ReasonInUse = "InUse"
 	// ReasonFenced: the host has obeyed a newer leader of this operator.
@@ -336,9 +344,9 @@ type HostStatus struct {
 	// Users is how many ExternalServices are on this host.
 	// +optional
 	Users int32 `json:"users,omitempty"`
-	// Via is how the host is reached: ssh or winrm, with user and port.
+	// Via is how the host is reached: ssh or winrm, with user and port, and the Hosts that are jumped through.
 	// +optional
-	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:MaxLength=1024
 	Via string `json:"via,omitempty"`
 }
 

@@ -41,7 +41,7 @@ type Fleet interface {
 // CredentialReader reads single, named Secrets and ConfigMaps, live. That
 // something is missing or unusable is a credential.NotFoundError or InvalidError.
 type CredentialReader interface {
-	// Credentials reads a Secret with a password or a private key.
+	// Credentials reads what is in a Secret that lets the operator in.
 	Credentials(ctx context.Context, namespace, name string) (credential.Credentials, error)
 	// CA reads PEM certificates.
 	CA(ctx context.Context, namespace string, reference v1alpha1.CAReference) ([]byte, error)
@@ -107,7 +107,7 @@ func (r *Reconciler) read(ctx context.Context, key types.NamespacedName) (*v1alp
 	if err := r.Client.Get(ctx, key, object); err != nil {
 		return nil, err
 	}
-	if ssh := object.Spec.SSH; ssh == nil || !ssh.TrustOnFirstUse || len(ssh.HostKeys) > 0 || object.Status.HostKey != "" {
+	if !trustsFirst(object.Spec.SSH) || object.Status.HostKey != "" {
 		return object, nil
 	}
 	object = &v1alpha1.Host{}
@@ -123,9 +123,12 @@ type pass struct {
 	key     fleet.HostKey
 	now     time.Time
 
-	users    []string // ExternalServices on the host: "namespace/name", sorted
+	users    []string         // ExternalServices on the host: "namespace/name", sorted
+	jumpers  []string         // Hosts of the namespace that jump through this one, sorted
+	hops     []*v1alpha1.Host // that this one is reached through, the nearest to it first
 	endpoint fleet.Endpoint
-	missing  error // why there is no endpoint
+	obstacle *obstacle // why there is no endpoint
+	waiting  string    // for what it is not used yet; empty: it is
 	link     fleet.HostStatus
 
 	verdict  verdict

@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	pinnedKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPinned"
-	shownKey  = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIShown"
+	pinnedKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRxYJ0t23jttl9UwJhUL1KLwxv31duN9vr3P7Iyfuby"
+	shownKey  = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIId5dll8S/AuDvPwOfVvgN+TJxDP9Ejzc6b/8/T2yH8V"
 )
 
 // bench is a Host, a reconciler and what is around them.

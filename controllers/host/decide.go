@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,8 +15,12 @@ import (
 type situation struct {
 	spec   v1alpha1.HostSpec
 	secret string // "namespace/name"
-	// missing says why there is no endpoint; empty: there is one.
-	missing string
+	// obstacle says why there is no endpoint; nil: there is one.
+	obstacle *obstacle
+	// waiting says for what the endpoint is not used yet; empty: it is.
+	waiting string
+	// leaving is the Host that is jumped through although it is being deleted; empty: none.
+	leaving string
 	link    fleet.HostStatus
 	version string // of the endpoint that is configured
 	pinned  bool   // the key was trusted at the first meeting
@@ -75,16 +80,18 @@ func perhaps(reason, message string) *finding {
 
 func (p *pass) situation() situation {
 	s := situation{
-		spec:    p.object.Spec,
-		secret:  p.object.Namespace + "/" + p.object.Spec.CredentialsRef.Name,
-		link:    p.link,
-		version: p.endpoint.Version,
-		pinned:  p.object.Status.HostKey != "",
-		known:   p.object.Status.ObservedGeneration == p.object.Generation,
-		now:     p.now,
+		spec:     p.object.Spec,
+		secret:   p.object.Namespace + "/" + p.object.Spec.CredentialsRef.Name,
+		obstacle: p.obstacle,
+		waiting:  p.waiting,
+		link:     p.link,
+		version:  p.endpoint.Version,
+		pinned:   p.object.Status.HostKey != "",
+		known:    p.object.Status.ObservedGeneration == p.object.Generation,
+		now:      p.now,
 	}
-	if p.missing != nil {
-		s.missing = p.missing.Error()
+	if p.object.DeletionTimestamp.IsZero() {
+		s.leaving = leaving(p.hops)
 	}
 	s.lastSeen = p.link.LastSeen
 	if p.object.Status.LastSeenTime != nil && s.lastSeen.IsZero() {
@@ -104,8 +111,8 @@ func decide(s situation) verdict {
 
 func judge(s situation) verdict {
 	switch {
-	case s.missing != "":
-		return missing(s)
+	case s.obstacle != nil:
+		return obstructed(s)
 	case s.spec.Suspend:
 		return suspended()
 	case s.link.Version != s.version:
@@ -128,16 +135,24 @@ func judge(s situation) verdict {
 	return connecting(s)
 }
 
-func missing(s situation) verdict {
-	message := s.missing + "; correct it and it is used at once"
-	nobody := perhaps(v1alpha1.ReasonCredentialsInvalid, "the host is not contacted without credentials")
-	return verdict{
-		ready:       summary{stalled, v1alpha1.ReasonCredentialsInvalid, message},
-		reachable:   nobody,
-		credentials: no(v1alpha1.ReasonCredentialsInvalid, s.missing),
-		identity:    nobody,
-		again:       stoppedInterval,
+// obstructed: somebody has to correct something before the host is contacted.
+// Only a Secret is read again and again for that; a changed Host makes itself known.
+func obstructed(s situation) verdict {
+	o := s.obstacle
+	nobody := perhaps(o.reason, "the host is not contacted")
+	v := verdict{
+		ready:     summary{stalled, o.reason, o.message},
+		reachable: nobody, credentials: nobody, identity: nobody,
 	}
+	switch o.reason {
+	case v1alpha1.ReasonCredentialsInvalid:
+		v.ready.message += "; correct it and it is used at once"
+		v.credentials = no(o.reason, o.message)
+		v.again = stoppedInterval
+	case v1alpha1.ReasonInvalidSpec:
+		v.identity = no(o.reason, o.message)
+	}
+	return v
 }
 
 func suspended() verdict {
@@ -153,6 +168,9 @@ func connecting(s situation) verdict {
 		return verdict{hold: true}
 	}
 	message := "connecting to " + s.spec.Address
+	if s.waiting != "" {
+		message = s.waiting
+	}
 	nothing := perhaps(v1alpha1.ReasonConnecting, message)
 	return verdict{
 		ready:     summary{progressing, v1alpha1.ReasonConnecting, message},
@@ -168,6 +186,9 @@ func connected(s situation) verdict {
 			message += ": " + s.spec.Maintenance.Reason
 		}
 	}
+	if s.leaving != "" {
+		message += fmt.Sprintf("; Host %s, which is jumped through, is being deleted, and waits for that to end: set spec.ssh.jump to another Host, or remove it", s.leaving)
+	}
 	return verdict{
 		ready:       summary{ready, v1alpha1.ReasonConnected, message},
 		reachable:   yes(v1alpha1.ReasonConnected, "the host answers"),
@@ -176,14 +197,30 @@ func connected(s situation) verdict {
 	}
 }
 
+// proven says by what the host showed that it is the one that is meant.
 func proven(s situation) *finding {
-	switch {
-	case s.spec.SSH == nil:
-		return yes(v1alpha1.ReasonVerified, "the host's certificate is signed by a trusted authority")
-	case s.pinned:
+	if s.spec.SSH == nil {
+		return yes(v1alpha1.ReasonVerified, listenerProof(s.spec.WinRM))
+	}
+	if s.pinned {
 		return yes(v1alpha1.ReasonPinned, "the host shows the key that was pinned into status.hostKey at the first use")
 	}
+	byKey, byAuthority := len(s.spec.SSH.HostKeys) > 0, len(s.spec.SSH.HostKeyAuthorities) > 0
+	switch {
+	case strings.Contains(s.link.SeenKey, "-cert-v01@openssh.com "), byAuthority && !byKey:
+		return yes(v1alpha1.ReasonVerified, "the host shows a certificate that an authority of spec.ssh.hostKeyAuthorities signed")
+	case byAuthority && !declared(s.spec.SSH.HostKeys, s.link.SeenKey):
+		return yes(v1alpha1.ReasonVerified, "the host shows a key of spec.ssh.hostKeys, or a certificate that an authority of spec.ssh.hostKeyAuthorities signed")
+	}
 	return yes(v1alpha1.ReasonVerified, "the host shows a key of spec.ssh.hostKeys")
+}
+
+// listenerProof says what proves a listener of WinRM.
+func listenerProof(winrm *v1alpha1.WinRMTransport) string {
+	if winrm == nil || winrm.Scheme != v1alpha1.HTTP {
+		return "the host's certificate is signed by a trusted authority"
+	}
+	return fmt.Sprintf("the host seals its messages with a key that only a party to the %s authentication has", winrm.Authentication)
 }
 
 // unreachable gives a host the grace period; a restart of a few seconds is not worth an alarm.
@@ -228,7 +265,7 @@ func credentialsRefused(s situation) verdict {
 
 func untrusted(s situation) verdict {
 	reason, cure := v1alpha1.ReasonIdentityMismatch, mismatchCure(s)
-	if s.link.Unpinned {
+	if s.link.Unpinned && (s.spec.SSH == nil || len(s.spec.SSH.HostKeyAuthorities) == 0) {
 		reason = v1alpha1.ReasonIdentityUnpinned
 		cure = "compare the key with the host's own, and write it into spec.ssh.hostKeys"
 	}
@@ -248,6 +285,8 @@ func mismatchCure(s situation) string {
 		return "check the listener's certificate, spec.winrm.caRef and spec.winrm.serverName"
 	case s.pinned:
 		return "if the host was reinstalled, remove status.hostKey to pin its new key, or write the key into spec.ssh.hostKeys; otherwise somebody stands between"
+	case len(s.spec.SSH.HostKeyAuthorities) > 0:
+		return "have the host's key signed by an authority of spec.ssh.hostKeyAuthorities for its address, add that authority, or write the key into spec.ssh.hostKeys; otherwise somebody stands between"
 	}
 	return "if the host was reinstalled, write its new key into spec.ssh.hostKeys; otherwise somebody stands between"
 }

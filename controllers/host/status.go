@@ -17,8 +17,8 @@ import (
 func (p *pass) writeStatus() {
 	status := &p.object.Status
 	status.Users = int32(min(len(p.users), 1<<30))
-	if p.missing == nil && p.endpoint.Version != "" {
-		status.Via = bounded(via(p.object.Spec, p.endpoint.Credentials), 256)
+	if p.obstacle == nil && p.endpoint.Version != "" {
+		status.Via = bounded(via(p.object.Spec, p.endpoint.Credentials, p.hops), 1024)
 	}
 	if p.link.Facts != nil {
 		status.Facts = facts(*p.link.Facts)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -54,7 +55,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 })
 
-// indexed answers the controller's one query by index from live reads, and
+// indexed answers the controller's queries by index from live reads, and
 // counts writes. So a test sees each pass with fresh eyes.
 type indexed struct {
 	client.Client
@@ -62,24 +63,37 @@ type indexed struct {
 }
 
 func (c *indexed) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
-	services, ok := list.(*v1alpha1.ExternalServiceList)
-	if !ok {
-		return c.Client.List(ctx, list, options...)
-	}
 	var asked client.ListOptions
 	asked.ApplyOptions(options)
-	wanted, found := asked.FieldSelector.RequiresExactMatch(host.Index)
-	Expect(found).To(BeTrue(), "ExternalServices are found by the index")
-	all := &v1alpha1.ExternalServiceList{}
-	if err := c.Client.List(ctx, all); err != nil {
-		return err
-	}
-	for _, service := range all.Items {
-		if host.IndexHost(&service)[0] == wanted {
-			services.Items = append(services.Items, service)
+	switch found := list.(type) {
+	case *v1alpha1.ExternalServiceList:
+		wanted, indexed := asked.FieldSelector.RequiresExactMatch(host.Index)
+		Expect(indexed).To(BeTrue(), "ExternalServices are found by the index")
+		all := &v1alpha1.ExternalServiceList{}
+		if err := c.Client.List(ctx, all); err != nil {
+			return err
 		}
+		for _, service := range all.Items {
+			if host.IndexHost(&service)[0] == wanted {
+				found.Items = append(found.Items, service)
+			}
+		}
+		return nil
+	case *v1alpha1.HostList:
+		wanted, indexed := asked.FieldSelector.RequiresExactMatch(host.JumpIndex)
+		Expect(indexed).To(BeTrue(), "Hosts are found by the index")
+		all := &v1alpha1.HostList{}
+		if err := c.Client.List(ctx, all); err != nil {
+			return err
+		}
+		for _, h := range all.Items {
+			if slices.Contains(host.IndexJump(&h), wanted) {
+				found.Items = append(found.Items, h)
+			}
+		}
+		return nil
 	}
-	return nil
+	return c.Client.List(ctx, list, options...)
 }
 
 func (c *indexed) Patch(ctx context.Context, object client.Object, patch client.Patch, options ...client.PatchOption) error {

@@ -6,6 +6,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/controllers/host"
+	"github.com/isthmus-dev/isthmus/internal/condition"
 	"github.com/isthmus-dev/isthmus/internal/credential"
 	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/fleet/fleettest"
@@ -91,6 +94,56 @@ var _ = Describe("The whole of it: manager, controller, fleet and a host", Order
 		Expect(live.Status().Patch(b.ctx, b.get(), patch)).To(Succeed())
 		Eventually(ready).WithTimeout(10 * time.Second).Should(Equal("True Connected"))
 		Expect(b.get().Status.HostKey).To(Equal(pinnedKey))
+	})
+
+	It("follows its jump host, and lets the jump host go after it", func() {
+		inner := fleettest.NewLinux()
+		network.Attach("inner.example", inner)
+		behind := &v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Namespace: b.key.Namespace, Name: "inner"}}
+		behind.Spec = v1alpha1.HostSpec{
+			Address: "inner.example", OS: v1alpha1.Linux, CredentialsRef: v1alpha1.LocalReference{Name: "web-ssh"},
+			SSH: &v1alpha1.SSHTransport{HostKeys: []string{pinnedKey}, Jump: &v1alpha1.LocalReference{Name: "bastion"}},
+		}
+		state := func(name string) func() string {
+			return func() string {
+				h := &v1alpha1.Host{}
+				if live.Get(b.ctx, types.NamespacedName{Namespace: b.key.Namespace, Name: name}, h) != nil {
+					return "gone"
+				}
+				c := condition.Get(h.Status.Conditions, v1alpha1.ReadyCondition)
+				if c == nil {
+					return "new"
+				}
+				return string(c.Status) + " " + c.Reason
+			}
+		}
+		Expect(live.Create(b.ctx, behind)).To(Succeed())
+		Eventually(state("inner")).WithTimeout(10 * time.Second).Should(Equal("False JumpNotFound"))
+
+		bastion := fleettest.NewLinux()
+		bastion.SetPassword("another")
+		network.Attach("bastion.example", bastion)
+		jump := &v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Namespace: b.key.Namespace, Name: "bastion"}}
+		jump.Spec = v1alpha1.HostSpec{
+			Address: "bastion.example", OS: v1alpha1.Linux, CredentialsRef: v1alpha1.LocalReference{Name: "web-ssh"},
+			SSH: &v1alpha1.SSHTransport{HostKeys: []string{pinnedKey}},
+		}
+		Expect(live.Create(b.ctx, jump)).To(Succeed())
+		Eventually(state("inner")).WithTimeout(10 * time.Second).Should(Equal("False JumpRefused"))
+		Expect(inner.Logins()).To(Equal(0))
+		Expect(bastion.Logins()).To(Equal(1), "a wrong password of the bastion is tried once, not once for each Host behind it")
+
+		bastion.SetPassword("right")
+		Expect(live.Get(b.ctx, client.ObjectKeyFromObject(jump), jump)).To(Succeed())
+		jump.Annotations = map[string]string{v1alpha1.ReconcileRequestAnnotation: "cured"}
+		Expect(live.Update(b.ctx, jump)).To(Succeed())
+		Eventually(state("inner")).WithTimeout(10 * time.Second).Should(Equal("True Connected"))
+
+		Expect(live.Delete(b.ctx, jump)).To(Succeed())
+		Eventually(state("bastion")).WithTimeout(10 * time.Second).Should(Equal("Unknown InUse"))
+		Expect(live.Delete(b.ctx, behind)).To(Succeed())
+		Eventually(state("inner")).WithTimeout(10 * time.Second).Should(Equal("gone"))
+		Eventually(state("bastion")).WithTimeout(10 * time.Second).Should(Equal("gone"))
 	})
 
 	It("lets go of the connection with the Host", func() {

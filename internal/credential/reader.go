@@ -55,7 +55,8 @@ func (e *InvalidError) Error() string { return fmt.Sprintf("%s %s %s", e.Kind, e
 // Reader reads single Secrets. The client.Reader must be live: one with a cache would list and watch.
 type Reader struct{ client.Reader }
 
-// Credentials reads a Secret with a password or a private key.
+// Credentials reads the keys of a Secret that let the operator in, as far as they
+// are there. Which of them are needed depends on how a host is reached: see Lacking.
 func (r Reader) Credentials(ctx context.Context, namespace, name string) (Credentials, error) {
 	key := types.NamespacedName{Namespace: namespace, Name: name}
 	data, err := r.secret(ctx, key)
@@ -72,11 +73,6 @@ func (r Reader) Credentials(ctx context.Context, namespace, name string) (Creden
 		BecomePassword:    line(data[BecomePasswordKey]),
 		ClientCertificate: data[ClientCertificateKey],
 		ClientKey:         data[ClientKeyKey],
-	}
-	if credentials.Password == "" && len(credentials.PrivateKey) == 0 && len(credentials.ClientKey) == 0 {
-		return Credentials{}, &InvalidError{
-			Kind: "Secret", Key: key, Reason: fmt.Sprintf("has none of the keys %q, %q and %q", PasswordKey, PrivateKeyKey, ClientKeyKey),
-		}
 	}
 	credentials.Version = version(data[UsernameKey], data[PasswordKey], data[PrivateKeyKey], data[PassphraseKey],
 		data[CertificateKey], data[BecomePasswordKey], data[ClientCertificateKey], data[ClientKeyKey])

@@ -52,11 +52,6 @@ func TestCredentials(t *testing.T) {
 	assert.Equal(t, "-----BEGIN\n", string(got.PrivateKey), "a key is taken as it is")
 	assert.Equal(t, "p", got.Passphrase)
 
-	_, err = r.Credentials(t.Context(), "shop", "empty")
-	var invalid *credential.InvalidError
-	require.ErrorAs(t, err, &invalid)
-	assert.EqualError(t, err, `Secret shop/empty has neither a key "password" nor a key "ssh-privatekey"`)
-
 	_, err = r.Credentials(t.Context(), "shop", "missing")
 	var absent *credential.NotFoundError
 	require.ErrorAs(t, err, &absent)
