@@ -108,9 +108,7 @@ func (p *pass) gateOf(hop *v1alpha1.Host, endpoint *fleet.Endpoint) (*obstacle, 
 	case link.Version != endpoint.Version:
 		if configured {
 			// This pass has read a Secret that the hop's own pass, which comes every ten minutes, has not.
-			newer := *endpoint
-			newer.RequestedAt = v1alpha1.RequestedAt(hop.Annotations)
-			p.Fleet.Configure(key, newer)
+			p.Fleet.Configure(key, *endpoint)
 		}
 		return nil, awaited
 	case link.State == fleet.Idle, link.State == fleet.Connecting:

@@ -80,14 +80,13 @@ func (p *pass) resolve(ctx context.Context) error {
 	}
 	var err error
 	p.endpoint, err = p.endpointOf(ctx, p.object, jump)
-	p.endpoint.RequestedAt = v1alpha1.RequestedAt(p.object.Annotations)
 	return err
 }
 
 // endpointOf is the endpoint of a Host behind a jump; an obstacle if there can be none.
 func (p *pass) endpointOf(ctx context.Context, host *v1alpha1.Host, jump *fleet.Endpoint) (fleet.Endpoint, error) {
 	spec := host.Spec
-	endpoint := fleet.Endpoint{Spec: spec, HostKeys: hostKeys(host), Jump: jump}
+	endpoint := fleet.Endpoint{Spec: spec, HostKeys: hostKeys(host), Jump: jump, RequestedAt: v1alpha1.RequestedAt(host.Annotations)}
 	if message := unreadable(spec.SSH); message != "" {
 		return endpoint, &obstacle{v1alpha1.ReasonInvalidSpec, message}
 	}

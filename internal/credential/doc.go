@@ -2,8 +2,8 @@
 // Secrets in the project.
 //
 // It promises live reads of single, named Secrets, a version that changes with
-// the content, and errors that name the Secret and the key that is missing,
-// never a value.
+// the content, and errors that name the Secret and the keys that are missing for
+// the way to log in, never a value.
 //
 // # How a changed Secret is noticed
 //
