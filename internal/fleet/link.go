@@ -277,6 +277,7 @@ func (l *link) unconfigure() {
 	l.nextPass, l.failures, l.bootID, l.forget, l.cancels = time.Time{}, 0, "", nil, nil
 	clear(l.prints)
 	l.address, l.refused = "", refusedLogin{}
+	l.fleet.redactors.forget()
 	l.fleet.schedule.set(l, time.Time{})
 	for _, u := range l.users {
 		u.complete, u.changed = false, true

@@ -4,13 +4,19 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 )
+
+var stillPasses atomic.Int64
 
 // still is a machine that costs nothing, so that only the fleet is weighed.
 type still struct{}
@@ -28,6 +34,7 @@ func (still) Cancel(context.Context, string, int64) (machine.JobState, error) {
 }
 func (still) Close() error { return nil }
 func (still) Observe(_ context.Context, checks []machine.Check) (machine.Observation, error) {
+	stillPasses.Add(1)
 	answers := make(map[machine.Check]machine.Answer, len(checks))
 	for _, check := range checks {
 		answers[check] = machine.FileState{Kind: machine.FileAbsent}
@@ -69,6 +76,26 @@ func TestIdleObjectsAreSmallAndHaveNoGoroutines(t *testing.T) {
 	each := (weigh() - heap) / objects
 	t.Logf("%d bytes for each of %d watched objects on %d hosts; %d goroutines in all", each, objects, hosts, goroutines())
 	assert.Less(t, each, int64(15<<10))
+
+	const minutes = 3
+	passes, used := stillPasses.Load(), cpu(t)
+	for range minutes * 60 {
+		h.clock.Step(time.Second)
+		h.eventually("what is due is begun", h.clock.HasWaiters)
+	}
+	h.eventually("the passes are through", func() bool { return stillPasses.Load()-passes >= hosts*(minutes-1) })
+	h.settled()
+	share := float64(cpu(t)-used) / float64(minutes*time.Minute)
+	t.Logf("%d passes in %d minutes of the fake clock; %.2f %% of a core", stillPasses.Load()-passes, minutes, 100*share)
+	assert.Less(t, share, 0.05)
+}
+
+// cpu time that this process has used: what others do on the machine does not count.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var usage syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func weigh() int64 {

@@ -92,6 +92,13 @@ func (r *redactors) of(s secrets) *redaction.Redactor {
 	return made
 }
 
+// forget lets go of what was kept, so that it does not outlive a Host for long.
+func (r *redactors) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keys, r.made = nil, nil
+}
+
 // cleaner takes secrets out of texts, and what is too long off them. It has no
 // lock and makes its Redactor when there is something to redact.
 type cleaner struct {
