@@ -33,13 +33,19 @@ type link struct {
 	beyond   map[machine.Check]bool
 	answers  map[machine.Check]machine.Answer
 	prints   map[machine.Check]uint64 // of answers with text, as they came
+	heard    uint64                   // print of the facts, as they came
 	passes   int                      // questions begun
 	passing  context.CancelFunc       // ends the dial of the pass in flight; nil: none is
 	again    bool                     // a pass was asked for while one was in flight
 	nextPass time.Time                // zero: none is planned
 	failures int
-	refused  refusedLogin
-	ramp     time.Duration // after a pass that saw a running job
+	// described is the latest error in words.
+	described struct {
+		print   uint64
+		message string
+	}
+	refused refusedLogin
+	ramp    time.Duration // after a pass that saw a running job
 
 	// mutation
 	queue    []*queued
@@ -205,7 +211,7 @@ func (l *link) renew() {
 	for _, u := range l.users {
 		u.complete = false
 	}
-	clear(l.prints)
+	l.forgetPrints()
 	l.failures, l.ramp, l.handNext, l.cancelNext = 0, 0, time.Time{}, time.Time{}
 	if l.endpoint.Spec.Suspend {
 		l.nextPass = time.Time{}
@@ -234,6 +240,12 @@ func (l *link) hurry() {
 	}
 	l.failures = 0
 	l.passSoon()
+}
+
+// forgetPrints has all texts looked at anew: what is a secret has changed.
+func (l *link) forgetPrints() {
+	clear(l.prints)
+	l.heard, l.described.message = 0, ""
 }
 
 func (l *link) passSoon() {
@@ -275,7 +287,7 @@ func (l *link) unconfigure() {
 	l.refuseQueue("the Host was removed before the job was begun; nothing was done")
 	l.endpoint, l.status, l.announced = Endpoint{}, HostStatus{State: Idle, Users: l.status.Users}, HostStatus{}
 	l.nextPass, l.failures, l.bootID, l.forget, l.cancels = time.Time{}, 0, "", nil, nil
-	clear(l.prints)
+	l.forgetPrints()
 	l.address, l.refused = "", refusedLogin{}
 	l.fleet.redactors.forget()
 	l.fleet.schedule.set(l, time.Time{})

@@ -40,7 +40,7 @@ func (l *link) submit(object Object, job machine.Job) {
 	delete(u.errors, job.ID)
 	u.jobs[job.ID] = &stage{}
 	if u.remember(job); len(job.Secrets) > 0 {
-		clear(l.prints) // What was clean may hold a secret from now on.
+		l.forgetPrints()
 	}
 	l.queue = append(l.queue, &queued{object: object, job: job})
 	l.settle()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type finding struct {
 	question question
 	conn     *connection
 	facts    *machine.Facts // nil: as before
+	heard    uint64         // print of the facts, as they came
 	observed machine.Observation
 	prints   map[machine.Check]uint64 // of answers with text, as they came
 	err      error
@@ -87,6 +89,9 @@ func (l *link) learn(found finding) {
 	first := l.status.State != Connected || l.status.Version != l.endpoint.Version
 	if found.facts != nil && (l.status.Facts == nil || *l.status.Facts != *found.facts) {
 		l.status.Facts = found.facts
+	}
+	if found.facts != nil {
+		l.heard = found.heard
 	}
 	if l.bootID != found.observed.BootID {
 		l.bootID = found.observed.BootID
@@ -237,7 +242,7 @@ func (p *look) ask(ctx context.Context) (found finding) {
 	}
 	found.conn = p.conn
 	if fresh {
-		if found.facts, found.err = p.facts(ctx); found.err != nil {
+		if found.facts, found.heard, found.err = p.facts(ctx); found.err != nil {
 			return found
 		}
 		p.bootID = found.facts.BootID
@@ -245,7 +250,7 @@ func (p *look) ask(ctx context.Context) (found finding) {
 	found.question = p.link.question(p.generation)
 	found.observed, found.prints, found.err = p.observe(ctx, found.question.checks)
 	if found.err == nil && found.observed.BootID != "" && found.observed.BootID != p.bootID {
-		found.facts, found.err = p.facts(ctx)
+		found.facts, found.heard, found.err = p.facts(ctx)
 	}
 	return found
 }
@@ -273,14 +278,18 @@ func (p *look) observe(ctx context.Context, checks []machine.Check) (machine.Obs
 	return observed, prints, nil
 }
 
-func (p *look) facts(ctx context.Context) (*machine.Facts, error) {
+func (p *look) facts(ctx context.Context) (*machine.Facts, uint64, error) {
 	facts, err := request(ctx, p.conn, timeout(p.endpoint.Spec), p.conn.machine.Facts)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	heard := maphash.Comparable(seed, facts)
 	p.link.mu.Lock()
-	clean := p.link.cleaner()
+	clean, same, known := p.link.cleaner(), p.link.heard == heard, p.link.status.Facts
 	p.link.mu.Unlock()
+	if same && known != nil {
+		return known, heard, nil
+	}
 	facts = clean.facts(facts)
-	return &facts, nil
+	return &facts, heard, nil
 }

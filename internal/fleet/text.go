@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"hash/maphash"
 	"regexp"
 	"strings"
 	"sync"
@@ -176,8 +177,18 @@ func (l *link) describe(err error) string {
 	if errors.As(err, &address) {
 		return address.Error()
 	}
-	message := l.cleaner().head(err.Error(), window)
-	message = localEnd.ReplaceAllString(message, "")
+	raw := err.Error()
+	print := maphash.String(seed, localEnd.ReplaceAllString(bound(raw, window), ""))
+	if l.described.message != "" && l.described.print == print {
+		return l.described.message // A host that is away costs no Redactor for each attempt.
+	}
+	l.described.print, l.described.message = print, l.line(raw)
+	return l.described.message
+}
+
+// line is a message on one line, without secrets.
+func (l *link) line(raw string) string {
+	message := localEnd.ReplaceAllString(l.cleaner().head(raw, window), "") // in this order: a secret may hold an arrow
 	message = strings.ReplaceAll(message, context.DeadlineExceeded.Error(), "no answer in time")
 	message = strings.ToValidUTF8(message, "?")
 	message = forbidden.ReplaceAllString(blanks.ReplaceAllString(message, " "), "?")

@@ -23,7 +23,7 @@ QyNTUxOQAAACDhQ2FuYXJ5S2V5TGluZVR3b0NhbmFyeUtleUxpbmVUd29DYW5hcnlLZXlMa
 // planted are secrets of each kind that a link knows of.
 var planted = []string{
 	"pass <word> & 4711", "pass-phrase-4711", "become/4711", strings.Split(privateKey, "\n")[1], strings.Split(privateKey, "\n")[2],
-	"jump+password=4711", "outer jump 4711", "job \"secret\" 4711",
+	"jump+password=4711", "arrow->4711", "outer jump 4711", "job \"secret\" 4711",
 }
 
 func linkWithSecrets() *link {
@@ -32,7 +32,7 @@ func linkWithSecrets() *link {
 	outer := &Endpoint{Credentials: credential.Credentials{Password: "outer jump 4711"}}
 	jump := &Endpoint{Credentials: credential.Credentials{Password: "jump+password=4711"}, Jump: outer}
 	l.endpoint = Endpoint{Jump: jump, Credentials: credential.Credentials{
-		Username: "deploy", Password: "pass <word> & 4711", Passphrase: "pass-phrase-4711", BecomePassword: "become/4711", PrivateKey: []byte(privateKey),
+		Username: "deploy", Password: "pass <word> & 4711", ClientKey: []byte("arrow->4711"), Passphrase: "pass-phrase-4711", BecomePassword: "become/4711", PrivateKey: []byte(privateKey),
 	}}
 	u := l.ensure(Object{Kind: "ExternalService"})
 	u.remember(machine.Job{ID: "a-1", Secrets: []machine.Secret{machine.Secret(`job "secret" 4711`)}})
