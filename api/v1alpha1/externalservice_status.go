@@ -43,6 +43,10 @@ type ExternalServiceStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	Host string `json:"host,omitempty"`
+	// LastHandledCancelAt is the value of the last cancel request that was answered.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	LastHandledCancelAt string `json:"lastHandledCancelAt,omitempty"`
 	// History of the last five executions, the newest first.
 	// +optional
 	// +listType=atomic
@@ -52,10 +56,15 @@ type ExternalServiceStatus struct {
 
 // ObservedService is what the host says of the service.
 type ObservedService struct {
-	// State: Running, Stopped, Starting, Stopping, Failed, Absent, or what the service manager calls it.
+	// State: Running, Stopped, Starting, Stopping, Failed, Absent, or what the service manager calls it;
+	// of a script InSync or Differs.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	State string `json:"state,omitempty"`
+	// Message is the last line that the script's observe printed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
 	// PID of the main process.
 	// +optional
 	PID int64 `json:"pid,omitempty"`
@@ -99,8 +108,18 @@ type Execution struct {
 	// concluded from it, a later one is awaited.
 	// +optional
 	ObservedAt *metav1.MicroTime `json:"observedAt,omitempty"`
-	// State: Requested, Running, Succeeded (until the host was looked at again), Failed, Unknown.
+	// State: Requested, Running, Succeeded (until the host was looked at again), Failed, Unknown, Cancelled.
 	State ExecutionState `json:"state"`
+	// Idempotent is false for a job that must not be repeated when its outcome is not known:
+	// it runs a script that does not say spec.script.idempotent.
+	// +optional
+	Idempotent *bool `json:"idempotent,omitempty"`
+	// Applies: the job runs spec.script.apply, so observe must find nothing left to do after it.
+	// +optional
+	Applies bool `json:"applies,omitempty"`
+	// CancelRequested: the end of the job was asked for, by a cancel request or a deletion.
+	// +optional
+	CancelRequested bool `json:"cancelRequested,omitempty"`
 	// Message of a failed job: its last lines, redacted.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
@@ -114,13 +133,18 @@ type Execution struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100
 	Changes []string `json:"changes,omitempty"`
+	// Steps of the job in order, as failures name them; the first hundred.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	Steps []string `json:"steps,omitempty"`
 	// RetryAt is when a failed job is repeated.
 	// +optional
 	RetryAt *metav1.Time `json:"retryAt,omitempty"`
 }
 
 // ExecutionState is how far a job has come.
-// +kubebuilder:validation:Enum=Requested;Running;Succeeded;Failed;Unknown
+// +kubebuilder:validation:Enum=Requested;Running;Succeeded;Failed;Unknown;Cancelled
 type ExecutionState string
 
 // The states of an execution.
@@ -130,6 +154,7 @@ const (
 	ExecutionSucceeded ExecutionState = "Succeeded"
 	ExecutionFailed    ExecutionState = "Failed"
 	ExecutionUnknown   ExecutionState = "Unknown"
+	ExecutionCancelled ExecutionState = "Cancelled"
 )
 
 // ExecutionRecord is a finished execution.
@@ -139,7 +164,7 @@ type ExecutionRecord struct {
 	// Reason for the job.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// Outcome: Succeeded, Failed, Unknown.
+	// Outcome: Succeeded, Failed, Unknown, Cancelled.
 	Outcome ExecutionState `json:"outcome"`
 	// FinishedAt is when the outcome was seen.
 	FinishedAt metav1.Time `json:"finishedAt"`
@@ -165,9 +190,9 @@ type Endpoint struct {
 
 // ManagedThing is something that was put on the host.
 type ManagedThing struct {
-	// Kind: File, SystemdUnit, WindowsService.
+	// Kind: File, SystemdUnit, WindowsService, Script.
 	Kind string `json:"kind"`
-	// Name: the path of a file, the name of a unit or service.
+	// Name: the path of a file, the name of a unit or service, "namespace/name" of a script's object.
 	Name string `json:"name"`
 	// Defined tells whether its definition is ours (a unit file, a created service), or only its state.
 	// +optional
@@ -181,4 +206,26 @@ type ManagedThing struct {
 	// State that a service was held in.
 	// +optional
 	State ServiceState `json:"state,omitempty"`
+	// Script is what removes a component that is managed by scripts.
+	// +optional
+	Script *RecordedScript `json:"script,omitempty"`
+}
+
+// RecordedScript is what a removal needs when the spec does not say it any longer.
+type RecordedScript struct {
+	// Remove is the text of spec.script.remove; empty: the component is left behind.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16384
+	Remove string `json:"remove,omitempty"`
+	// Interpreter of the script.
+	// +optional
+	Interpreter string `json:"interpreter,omitempty"`
+	// Environment of the script: plain values, and the names of the Secrets of the others.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Environment []EnvironmentVariable `json:"environment,omitempty"`
+	// Idempotent as in spec.script.
+	// +optional
+	Idempotent bool `json:"idempotent,omitempty"`
 }

@@ -20,7 +20,8 @@ const (
 	ReasonNotOurs = "NotOurs"
 	// ReasonApplying: a job on the host is changing it.
 	ReasonApplying = "Applying"
-	// ReasonOutcomeUnknown: a job began on the host and its outcome cannot be known; the host is looked at again.
+	// ReasonOutcomeUnknown: a job began on the host and its outcome cannot be known. The host is looked at again;
+	// what may not be run twice waits for a person.
 	ReasonOutcomeUnknown = "OutcomeUnknown"
 	// ReasonWaiting: the service manager is starting or stopping the service.
 	ReasonWaiting = "Waiting"
@@ -44,6 +45,8 @@ const (
 	ReasonStopped = "Stopped"
 	// ReasonBlocked: something on the host stands in the way; the message names it and the way out.
 	ReasonBlocked = "Blocked"
+	// ReasonCancelled: the last job was cancelled, and nothing is done until the spec changes or a pass is asked for.
+	ReasonCancelled = "Cancelled"
 	// ReasonObservationFailed: part of the host cannot be looked at; nothing is touched until it can.
 	ReasonObservationFailed = "ObservationFailed"
 )
@@ -51,6 +54,9 @@ const (
 // AbandonAnnotation with the value "true" on a deleted ExternalService lets it go
 // although its Host cannot be reached; what is on the host stays there.
 const AbandonAnnotation = Prefix + "abandon"
+
+// CancelRequestAnnotation asks for the end of the job that runs now; its value is answered in status.lastHandledCancelAt.
+const CancelRequestAnnotation = Prefix + "cancel-requested-at"
 
 // ExternalServiceSpec is the desired state of one thing on a Host.
 // +kubebuilder:validation:XValidation:rule="(has(self.systemd) ? 1 : 0) + (has(self.windowsService) ? 1 : 0) + (has(self.script) ? 1 : 0) <= 1",message="set at most one of spec.systemd, spec.windowsService and spec.script"
@@ -334,7 +340,7 @@ type Script struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=16384
 	Remove string `json:"remove,omitempty"`
-	// Environment of the scripts. Values reach them by standard input, never by a command line.
+	// Environment of the scripts, at most 32 KiB in all. Values reach them by standard input, never by a command line.
 	// +optional
 	// +listType=map
 	// +listMapKey=name

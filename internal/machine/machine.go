@@ -52,7 +52,7 @@ type Worker interface {
 // Blob is content that is too large for a job's script.
 type Blob struct {
 	SHA256 string // lower-case hex; its name on the host
-	Size   int64
+	Size   int64  // upper bound in bytes; the digest says whether the content is whole
 	// Open begins to read the content from its start. It is called only if the host lacks it.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 }

@@ -29,6 +29,8 @@ type Source struct {
 	OS       v1alpha1.OperatingSystem
 	Owner    machine.Owner
 	Contents map[string]Content // by path, for files with contentFrom
+	// Environment holds the values of a script's variables with secretKeyRef, by name.
+	Environment map[string][]byte
 }
 
 // Compile makes the desired state of a spec, or an *InvalidError.
@@ -45,6 +47,7 @@ func Compile(source Source) (*Desired, error) {
 	c.files()
 	c.systemd()
 	c.windows()
+	c.script()
 	if len(c.problems) > 0 {
 		slices.Sort(c.problems)
 		return nil, &InvalidError{Problems: c.problems}
@@ -107,6 +110,9 @@ func (c *compiler) file(field string, spec v1alpha1.File) File {
 	}
 	f.Content, f.Confidential = machine.Secret(content.Data), content.Confidential
 	f.SHA256 = digestBytes(content.Data)
+	if spec.Source != nil {
+		f.SHA256, f.Download = spec.Source.SHA256, c.download(field, spec.Source)
+	}
 	if c.onWindows() && (spec.Mode != "" || spec.Owner != "" || spec.Group != "") {
 		c.invalid("%s: mode, owner and group are for Linux hosts; remove them", field)
 	}

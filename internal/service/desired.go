@@ -19,6 +19,7 @@ type Desired struct {
 	Files   []File
 	Systemd *SystemdUnit
 	Windows *WindowsService
+	Script  *Script `json:",omitempty"`
 	State   v1alpha1.ServiceState
 
 	// Adoption and Owner say how it is put in place; they are no part of the state.
@@ -42,7 +43,20 @@ type File struct {
 	Owner           string
 	Group           string
 	RestartOnChange bool
+	Download        *Download `json:",omitempty"` // in place of Content
 }
+
+// Download is content that is fetched when the host does not have it.
+type Download struct {
+	URL        string
+	MaxSize    int64
+	ByOperator bool // or else by the host itself
+}
+
+const (
+	viaOperator    = "Operator"
+	defaultMaxSize = 1 << 30
+)
 
 // SystemdUnit is the desired state of a systemd unit. Nil fields are not managed.
 type SystemdUnit struct {

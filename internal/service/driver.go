@@ -66,6 +66,9 @@ func Checks(desired *Desired, inventory []v1alpha1.ManagedThing) []machine.Check
 		checks = append(checks, d.checks()...)
 		checks = append(checks, machine.Mark{Subject: d.service().Subject()})
 	}
+	if desired.Script != nil {
+		checks = append(checks, desired.Script.checks(desired.Owner)...)
+	}
 	return append(checks, RemovalChecks(desired.gone(inventory))...)
 }
 

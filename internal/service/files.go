@@ -28,23 +28,40 @@ func (p *planner) planFile(f File) {
 	}
 	p.plan.Changes = append(p.plan.Changes, content...)
 	p.plan.Changes = append(p.plan.Changes, attributes...)
-	p.files = append(p.files, machine.PutFile{
-		Path: f.Path, Content: f.Content, SHA256: f.SHA256, Mode: f.Mode, Owner: f.Owner, Group: f.Group,
-	})
+	p.putFile(f)
 	if f.Confidential {
 		p.plan.Secrets = append(p.plan.Secrets, secretsOf(f.Content)...)
 	}
 	p.restart = p.restart || f.RestartOnChange && len(content) > 0
 }
 
+// putFile delivers a file, or has it fetched.
+func (p *planner) putFile(f File) {
+	switch {
+	case f.Download == nil:
+		p.files = append(p.files, machine.PutFile{
+			Path: f.Path, Content: f.Content, SHA256: f.SHA256, Mode: f.Mode, Owner: f.Owner, Group: f.Group,
+		})
+	case f.Download.ByOperator:
+		p.files = append(p.files, machine.PlaceFile{
+			Path: f.Path, SHA256: f.SHA256, Size: f.Download.MaxSize, Mode: f.Mode, Owner: f.Owner, Group: f.Group,
+		})
+		p.plan.Downloads = append(p.plan.Downloads, Blob{URL: f.Download.URL, SHA256: f.SHA256, MaxSize: f.Download.MaxSize})
+	default:
+		p.files = append(p.files, machine.FetchFile{
+			Path: f.Path, URL: f.Download.URL, SHA256: f.SHA256, MaxSize: f.Download.MaxSize, Mode: f.Mode, Owner: f.Owner, Group: f.Group,
+		})
+	}
+}
+
 // differences of content and of attributes; the latter need no restart.
 func (f File) differences(seen machine.FileState) (content, attributes []Change) {
 	field := "files[" + f.Path + "]"
 	if seen.Kind != machine.FileRegular {
-		return []Change{{Path: field, Desired: f.show(f.SHA256), Observed: strings.ToLower(string(seen.Kind))}}, nil
+		return []Change{{Path: field, Desired: f.wanted(), Observed: strings.ToLower(string(seen.Kind))}}, nil
 	}
 	if seen.SHA256 != f.SHA256 {
-		content = append(content, Change{Path: field + ".content", Desired: f.show(f.SHA256), Observed: f.show(seen.SHA256)})
+		content = append(content, Change{Path: field + ".content", Desired: f.wanted(), Observed: f.show(seen.SHA256)})
 	}
 	if f.Mode != 0 && seen.Mode != f.Mode {
 		attributes = append(attributes, Change{Path: field + ".mode", Desired: octal(f.Mode), Observed: octal(seen.Mode)})
@@ -56,6 +73,22 @@ func (f File) differences(seen machine.FileState) (content, attributes []Change)
 		attributes = append(attributes, Change{Path: field + ".group", Desired: f.Group, Observed: seen.Group})
 	}
 	return content, attributes
+}
+
+// wanted says what the content should be, and where it comes from.
+func (f File) wanted() string {
+	if f.Download == nil {
+		return f.show(f.SHA256)
+	}
+	return f.show(f.SHA256) + " from " + withoutQuery(f.Download.URL)
+}
+
+// withoutQuery leaves out what may be a signature that lets its bearer in.
+func withoutQuery(url string) string {
+	if end := strings.IndexAny(url, "?#"); end >= 0 {
+		return url[:end] + "?…"
+	}
+	return url
 }
 
 // show prints a digest; not that of a Secret, because a short one could be guessed from it.

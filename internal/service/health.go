@@ -10,6 +10,9 @@ import (
 // Observe says what the service manager says, or nil if there is no service or
 // nothing is known about it.
 func Observe(desired *Desired, answers map[machine.Check]machine.Answer) *v1alpha1.ObservedService {
+	if desired.Script != nil {
+		return desired.Script.observed(answers)
+	}
 	now, ok := desired.now(answers)
 	if !ok {
 		return nil
@@ -19,6 +22,18 @@ func Observe(desired *Desired, answers map[machine.Check]machine.Answer) *v1alph
 		PID:       int64(now.pid),
 		StartMode: now.startMode,
 		Since:     now.since,
+	}
+}
+
+func (s *Script) observed(answers map[machine.Check]machine.Answer) *v1alpha1.ObservedService {
+	seen := s.verdict(answers)
+	switch {
+	case seen.unknown != "":
+		return nil
+	case seen.differs:
+		return &v1alpha1.ObservedService{State: Differs, Message: seen.line}
+	default:
+		return &v1alpha1.ObservedService{State: InSync, Message: seen.line}
 	}
 }
 
@@ -41,8 +56,11 @@ const (
 	HealthUnknown HealthState = "Unknown"
 )
 
-// Health is the word of the service manager. A set of files without a service is healthy.
+// Health is the word of the service manager, or of a script's observe. A set of files without a service is healthy.
 func Health(desired *Desired, answers map[machine.Check]machine.Answer) (HealthState, string) {
+	if desired.Script != nil {
+		return desired.Script.health(answers)
+	}
 	if desired.driver() == nil {
 		return Healthy, ""
 	}
@@ -59,5 +77,16 @@ func Health(desired *Desired, answers map[machine.Check]machine.Answer) (HealthS
 		return Unhealthy, fmt.Sprintf("%s is %s: the service manager says %s", name, now.state, now.failure)
 	default:
 		return Unhealthy, fmt.Sprintf("%s is %s", name, now.state)
+	}
+}
+
+func (s *Script) health(answers map[machine.Check]machine.Answer) (HealthState, string) {
+	switch seen := s.verdict(answers); {
+	case seen.unknown != "":
+		return HealthUnknown, seen.unknown
+	case seen.differs:
+		return Unhealthy, "spec.script.observe says that it differs" + after(seen.line)
+	default:
+		return Healthy, ""
 	}
 }

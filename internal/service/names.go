@@ -11,6 +11,7 @@ const (
 	KindFile           = "File"
 	KindSystemdUnit    = "SystemdUnit"
 	KindWindowsService = "WindowsService"
+	KindScript         = "Script"
 )
 
 // fileSubject is the name under which a file is claimed. Windows does not tell
@@ -21,6 +22,13 @@ func fileSubject(path string) machine.Subject {
 	}
 	return machine.Subject("file/" + path)
 }
+
+// scriptSubject is the name under which a component of scripts is claimed:
+// that of its object, "namespace/name".
+func scriptSubject(object string) machine.Subject { return machine.Subject("script/" + object) }
+
+// dueSubject is marked while a file has changed, or is about to, and apply has not been run since.
+func dueSubject(object string) machine.Subject { return machine.Subject("script/" + object + "/due") }
 
 // windowsName is how a Windows service is spoken of in checks, marks and starts:
 // the service control manager does not tell upper from lower case.

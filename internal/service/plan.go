@@ -42,12 +42,22 @@ type Plan struct {
 	// Steps in order; none if the host is as declared, or must not be touched.
 	// There may be steps without changes: records on the host, which touch no service.
 	Steps []machine.Step
+	// Downloads are the contents that the operator fetches for PlaceFile steps.
+	Downloads []Blob
+	// Applies: the steps run spec.script.apply.
+	Applies bool
+	// Differs is what spec.script.observe says, if Steps are to put that right.
+	Differs string
+	// Unhandled are differences that no step removes: there is no spec.script.apply.
+	Unhandled []Change
 	// Secrets are the values that a receipt must not show.
 	Secrets []machine.Secret
 	// Inventory is all that is, or will be, on the host because of the object.
 	Inventory []v1alpha1.ManagedThing
 	// Notices say what a user should hear besides the changes: what is adopted, what is left behind.
 	Notices []string
+	// Missing says what the steps need and is not in the cluster; it is waited for.
+	Missing string
 	// Waiting says what the service manager is doing just now; it is waited for.
 	Waiting string
 	// Unknown says which question about the host was not answered: nothing is done.
@@ -64,6 +74,15 @@ type Observation struct {
 	Answers map[machine.Check]machine.Answer
 	// Inventory that was recorded earlier.
 	Inventory []v1alpha1.ManagedThing
+	// Values of the Secrets that RemovalSecrets names, as far as they are there.
+	Values map[v1alpha1.KeyReference][]byte
+}
+
+// Blob is content that the operator has to fetch.
+type Blob struct {
+	URL     string
+	SHA256  string
+	MaxSize int64
 }
 
 // NewPlan compares the desired state with an observation.
@@ -76,6 +95,9 @@ func NewPlan(desired *Desired, seen Observation) Plan {
 	if d := desired.driver(); d != nil {
 		p.planService(d)
 	}
+	if desired.Script != nil {
+		p.planScript(desired.Script)
+	}
 	return p.finish()
 }
 
@@ -85,7 +107,7 @@ type planner struct {
 	seen    Observation
 	plan    Plan
 
-	unknown, blocked, refused []string
+	unknown, blocked, refused, missing []string
 
 	leave     []machine.Step // services that are no longer declared: stop, disable, undefine
 	claim     []machine.Step
@@ -113,13 +135,13 @@ func (p *planner) finish() Plan {
 	if p.reload {
 		p.define = append(p.define, machine.ReloadUnits{})
 	}
-	plan.Unknown, plan.Blocked = joined(p.unknown), joined(p.blocked)
+	plan.Unknown, plan.Blocked, plan.Missing = joined(p.unknown), joined(p.blocked), joined(p.missing)
 	if len(p.refused) > 0 {
 		slices.Sort(p.refused)
 		plan.Refused = &NotOursError{Problems: p.refused}
 	}
-	if plan.Unknown != "" || plan.Blocked != "" || plan.Refused != nil {
-		plan.Secrets = nil
+	if plan.Unknown != "" || plan.Blocked != "" || plan.Missing != "" || plan.Refused != nil {
+		plan.Secrets, plan.Downloads = nil, nil
 		return plan
 	}
 	if p.held != "" {

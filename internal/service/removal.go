@@ -40,6 +40,8 @@ func subjectOf(thing v1alpha1.ManagedThing) machine.Subject {
 		return unitOf(thing.Name).Subject()
 	case KindWindowsService:
 		return windowsServiceOf(thing.Name).Subject()
+	case KindScript:
+		return scriptSubject(thing.Name)
 	default:
 		return fileSubject(thing.Name)
 	}
@@ -52,6 +54,8 @@ func Describe(thing v1alpha1.ManagedThing) string {
 		return "unit " + thing.Name
 	case KindWindowsService:
 		return "service " + thing.Name
+	case KindScript:
+		return "script " + thing.Name
 	default:
 		return "file " + thing.Name
 	}
@@ -74,6 +78,9 @@ func (d *Desired) gone(inventory []v1alpha1.ManagedThing) []v1alpha1.ManagedThin
 	}
 	if driver := d.driver(); driver != nil {
 		declared[driver.service().Subject()] = true
+	}
+	if d.Script != nil {
+		declared[scriptSubject(d.Owner.Object)] = true
 	}
 	var gone []v1alpha1.ManagedThing
 	for _, thing := range inventory {
@@ -108,6 +115,8 @@ func (p *planner) remove(things []v1alpha1.ManagedThing, policy v1alpha1.Deletio
 			p.removeUnit(thing, policy)
 		case KindWindowsService:
 			p.removeWindowsService(thing, policy)
+		case KindScript:
+			p.removeScript(thing, policy)
 		}
 		p.release = append(p.release, machine.Release{Subject: subjectOf(thing), Owner: p.desired.Owner})
 		if find(p.plan.Inventory, subjectOf(thing)) == nil {
@@ -135,6 +144,9 @@ func (p *planner) present(thing v1alpha1.ManagedThing) (present, known bool) {
 	case KindWindowsService:
 		state, ok := p.seen.Answers[machine.WindowsService{Name: windowsName(thing.Name)}].(machine.WindowsServiceState)
 		return state.Exists, ok
+	case KindScript:
+		mark, ok := p.seen.Answers[machine.Mark{Subject: subjectOf(thing)}].(machine.MarkState)
+		return mark.Exists, ok // it is claimed before apply is run
 	default:
 		file, ok := p.seen.Answers[machine.File{Path: thing.Name}].(machine.FileState)
 		return file.Kind != machine.FileAbsent, ok

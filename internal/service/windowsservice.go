@@ -155,7 +155,6 @@ func (w windowsDriver) planOwnProgram(p *planner, seen machine.WindowsServiceSta
 func (p *planner) replaces(commandLine string) bool {
 	executable, _ := program(commandLine)
 	return slices.ContainsFunc(p.files, func(step machine.Step) bool {
-		put, ok := step.(machine.PutFile)
-		return ok && strings.EqualFold(put.Path, executable)
+		return strings.EqualFold(target(step), executable)
 	})
 }

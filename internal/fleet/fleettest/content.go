@@ -29,9 +29,12 @@ func (s *session) Stage(ctx context.Context, blob machine.Blob) error {
 		return err
 	}
 	defer func() { _ = reader.Close() }()
-	content, err := io.ReadAll(reader)
+	content, err := io.ReadAll(io.LimitReader(reader, blob.Size+1))
 	if err != nil {
 		return err
+	}
+	if int64(len(content)) > blob.Size {
+		return &machine.RefusedError{JobID: "staging", Reason: fmt.Sprintf("the content is larger than %d bytes", blob.Size)}
 	}
 	if gate != nil {
 		select {
@@ -70,71 +73,11 @@ func (s *session) Cancel(ctx context.Context, id string, epoch int64) (machine.J
 		return machine.JobState{Phase: machine.JobAbsent}, nil
 	}
 	if j.state.Phase == machine.JobRunning {
-		j.state.Phase, j.state.Finished = machine.JobCancelled, h.stamp()
+		j.state.Phase, j.state.Step, j.state.Finished = machine.JobCancelled, j.next, h.stamp()
 		h.note("cancel %s", id)
 	}
 	return j.state, nil
 }
-
-// placeFile takes content that was staged.
-func (h *Host) placeFile(s machine.PlaceFile) error {
-	content, there := h.staged[s.SHA256]
-	if !there {
-		if file := h.files[s.Path]; file == nil || digest(file.Content) != s.SHA256 {
-			return fmt.Errorf("place %s: the content is not staged", s.Path)
-		}
-		return nil // It was placed by an attempt before.
-	}
-	err := h.putFile(machine.PutFile{
-		Path: s.Path, Content: content, SHA256: s.SHA256, Mode: s.Mode, Owner: s.Owner, Group: s.Group,
-	})
-	if err == nil {
-		delete(h.staged, s.SHA256)
-	}
-	return err
-}
-
-// fetchFile downloads what Serve serves.
-func (h *Host) fetchFile(s machine.FetchFile) error {
-	content, there := h.served[s.URL]
-	switch {
-	case !there:
-		return fmt.Errorf("fetch %s: 404 Not Found", s.Path)
-	case s.MaxSize > 0 && int64(len(content)) > s.MaxSize:
-		return fmt.Errorf("fetch %s: it is larger than %d bytes", s.Path, s.MaxSize)
-	}
-	return h.putFile(machine.PutFile{
-		Path: s.Path, Content: slices.Clone(content), SHA256: s.SHA256, Mode: s.Mode, Owner: s.Owner, Group: s.Group,
-	})
-}
-
-func (h *Host) runScript(s machine.RunScript) error {
-	if h.scripts == nil {
-		return errors.New("run script: the model has no OnScript")
-	}
-	h.note("run %s", s.Digest)
-	if exitCode, output := h.scripts(string(s.Text), s.Environment); exitCode != 0 {
-		return fmt.Errorf("exit code %d: %s", exitCode, output)
-	}
-	return nil
-}
-
-func (h *Host) scriptState(c machine.Script) machine.Answer {
-	if h.scripts == nil {
-		return machine.Problem{Reason: "NotSupported", Message: "the model has no OnScript"}
-	}
-	exitCode, output := h.scripts(string(c.Text), machine.DecodeEnvironment(c.Environment))
-	return machine.ScriptState{ExitCode: exitCode, Output: output}
-}
-
-// OnScript has users' scripts answered by a function, those that look and those
-// that change. It is called with the host locked, and must not use it.
-func (h *Host) OnScript(run func(text string, environment []machine.Variable) (exitCode int, output string)) {
-	h.locked(func() { h.scripts = run })
-}
-
-// Serve has the host find content at a URL.
-func (h *Host) Serve(url string, content []byte) { h.locked(func() { h.served[url] = content }) }
 
 // FailStage has the next Stages return errors.
 func (h *Host) FailStage(errs ...error) {
@@ -160,4 +103,48 @@ func (h *Host) Staged() (digests []string) {
 	})
 	slices.Sort(digests)
 	return digests
+}
+
+// Serve has a URL answer with content when this host downloads it.
+func (h *Host) Serve(url, content string) { h.locked(func() { h.web[url] = content }) }
+
+// placeFile puts what was staged in place; a file that has the digest is there already.
+func (h *Host) placeFile(s machine.PlaceFile) error {
+	content, staged := h.staged[s.SHA256]
+	if before := h.fileState(s.Path); !staged && before.SHA256 == s.SHA256 {
+		content, staged = h.files[s.Path].Content, true
+	}
+	if !staged {
+		return fmt.Errorf("put %s: the content was not staged", s.Path)
+	}
+	if err := h.putFile(machine.PutFile{Path: s.Path, Content: content, SHA256: s.SHA256, Mode: s.Mode, Owner: s.Owner, Group: s.Group}); err != nil {
+		return err
+	}
+	h.taken = append(h.taken, s.SHA256)
+	return nil
+}
+
+// fetchFile downloads from what Serve set, unless the file has the digest.
+func (h *Host) fetchFile(s machine.FetchFile) error {
+	content, found := h.web[s.URL]
+	if before := h.fileState(s.Path); before.SHA256 == s.SHA256 {
+		content, found = string(h.files[s.Path].Content), true
+	}
+	switch {
+	case !found:
+		return fmt.Errorf("download %s: 404 Not Found", s.URL)
+	case int64(len(content)) > s.MaxSize:
+		return fmt.Errorf("download %s: it is larger than %d bytes", s.URL, s.MaxSize)
+	}
+	return h.putFile(machine.PutFile{
+		Path: s.Path, Content: machine.Secret(content), SHA256: s.SHA256, Mode: s.Mode, Owner: s.Owner, Group: s.Group,
+	})
+}
+
+// dropTaken removes staged content once the job that took it has ended.
+func (h *Host) dropTaken() {
+	for _, sum := range h.taken {
+		delete(h.staged, sum)
+	}
+	h.taken = nil
 }

@@ -66,8 +66,8 @@ func (f *Fleet) Reset() {
 	f.hosts = map[fleet.HostKey]fleet.HostStatus{}
 	f.watches = map[fleet.Object]Watched{}
 	f.views = map[fleet.Object]fleet.View{}
-	f.configured, f.removed, f.submissions, f.observed, f.forgotten = nil, nil, nil, nil, nil
-	f.refusal, f.cancelled = "", nil
+	f.configured, f.removed, f.submissions, f.observed, f.forgotten, f.cancelled = nil, nil, nil, nil, nil, nil
+	f.refusal = ""
 }
 
 // The port, as fleet.Fleet implements it.

@@ -36,9 +36,11 @@ type Host struct {
 	units    map[string]*unit
 	services map[string]*windowsService // by lower-case name
 	marks    map[machine.Subject]machine.MarkState
-	jobs     map[string]*job
+	scripts  map[string]Script // by text
 	staged   map[string][]byte // by digest
-	served   map[string][]byte // by URL: what the host can download
+	taken    []string          // digests of staged content that the job which runs has put in place
+	web      map[string]string // by URL: what the host can download
+	jobs     map[string]*job
 	epoch    int64
 	pids     int
 	boots    int
@@ -65,7 +67,6 @@ type Host struct {
 	waiting     int // Starts that wait for blocked
 	stageErrs   []error
 	stageGate   chan struct{}
-	scripts     func(text string, environment []machine.Variable) (exitCode int, output string)
 	sessions    map[*session]struct{}
 	observed    int
 	passes      [][]machine.Check
@@ -99,8 +100,8 @@ func newHost(os v1alpha1.OperatingSystem) *Host {
 		files: map[string]*File{}, units: map[string]*unit{}, services: map[string]*windowsService{},
 		marks: map[machine.Subject]machine.MarkState{}, jobs: map[string]*job{},
 		problems: map[machine.Check]machine.Problem{}, startErrs: map[machine.Service]string{},
-		staged: map[string][]byte{}, served: map[string][]byte{},
 		stepErrs: map[string]string{}, sessions: map[*session]struct{}{},
+		scripts: map[string]Script{}, staged: map[string][]byte{}, web: map[string]string{},
 	}
 }
 
