@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-dev/isthmus/controllers/externalservice"
 	"github.com/isthmus-dev/isthmus/controllers/host"
 	"github.com/isthmus-dev/isthmus/controllers/hybridapplication"
+	"github.com/isthmus-dev/isthmus/internal/artifact"
 	"github.com/isthmus-dev/isthmus/internal/credential"
 	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/objects"
@@ -107,17 +108,20 @@ func setupHost(ctx context.Context, mgr ctrl.Manager, links *fleet.Fleet, live c
 	return nil
 }
 
-func setupExternalService(ctx context.Context, mgr ctrl.Manager, links *fleet.Fleet, live client.Client, _ Options) error {
+func setupExternalService(ctx context.Context, mgr ctrl.Manager, links *fleet.Fleet, live client.Client, options Options) error {
 	cluster, err := clusterID(ctx, live)
 	if err != nil {
 		return err
 	}
 	reconciler := &externalservice.Reconciler{
-		Client:   mgr.GetClient(),
-		Live:     live,
-		Secrets:  credential.Reader{Reader: live},
-		Fleet:    links,
-		Jobs:     links,
+		Client:  mgr.GetClient(),
+		Live:    live,
+		Secrets: credential.Reader{Reader: live},
+		Fleet:   links,
+		Jobs:    links,
+		Artifacts: artifact.New(artifact.Options{
+			Dialer: fleet.NewAddressPolicy(options.AllowedAddresses).Dialer(0),
+		}),
 		Cluster:  cluster,
 		Recorder: mgr.GetEventRecorder(reporter),
 		Clock:    clock.RealClock{},

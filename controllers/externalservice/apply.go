@@ -3,19 +3,28 @@ package externalservice
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/artifact"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/service"
 )
 
 // proceed decides what to do about the service on its host, and does it.
 func (p *pass) proceed(ctx context.Context) (next, error) {
-	plan := service.NewPlan(p.desired, service.Observation{Answers: p.view.Answers, Inventory: p.object.Status.Inventory})
+	values, err := p.removalValues(ctx, service.Gone(p.desired, p.object.Status.Inventory))
+	if err != nil {
+		return finished, err
+	}
+	plan := service.NewPlan(p.desired, service.Observation{Answers: p.view.Answers, Inventory: p.object.Status.Inventory, Values: values})
 	s := p.situation(plan)
 	s.goal, s.policy = p.desired.Digest, p.object.Spec.DriftPolicy
 	p.told(receive(s))
+	p.told(disappoint(s))
 	decision := decide(s)
 	p.noteDrift(s, decision)
 	return finished, p.pursue(ctx, decision, plan)
@@ -61,10 +70,16 @@ func (p *pass) maintenance() string {
 
 // pursue turns a decision into effects and a verdict.
 func (p *pass) pursue(ctx context.Context, decision action, plan service.Plan) error {
-	p.answerRequest()
+	// A request waits until it is known what there is to do.
+	if waiting, ok := decision.(wait); !ok || !waiting.observe {
+		p.answerRequest()
+	}
 	switch decision := decision.(type) {
 	case settled:
 		p.settle(plan)
+	case differs:
+		p.noteApplied(plan)
+		p.verdict = verdict{kind: stalled, reason: v1alpha1.ReasonDriftDetected, message: timeless(decision.message)}
 	case act:
 		return p.act(ctx, decision, plan)
 	case wait:
@@ -83,15 +98,24 @@ func (p *pass) pursue(ctx context.Context, decision action, plan service.Plan) e
 
 // settle records that the host is as declared.
 func (p *pass) settle(plan service.Plan) {
+	if execution := p.object.Status.Execution; execution != nil && doubtful(*execution) {
+		p.happen(corev1.EventTypeNormal, "OutcomeSettled", execution.Reason, "job "+execution.ID+
+			": what became of it is not known, and does not matter any longer: nothing is left to do on the host")
+	}
+	p.noteApplied(plan)
+	p.verdict = verdict{kind: ready, reason: v1alpha1.ReasonSucceeded, message: "the host is as declared"}
+	if p.desired.State == v1alpha1.StateStopped {
+		p.verdict = verdict{kind: ready, reason: v1alpha1.ReasonStopped, message: "the host is as declared, and the service is stopped"}
+	}
+}
+
+// noteApplied records that all is done that is to be done.
+func (p *pass) noteApplied(plan service.Plan) {
 	status := &p.object.Status
 	status.Execution = nil
 	status.Inventory = plan.Inventory
 	status.Host = p.hostKey.String()
 	status.LastAppliedHash = p.desired.Digest
-	p.verdict = verdict{kind: ready, reason: v1alpha1.ReasonSucceeded, message: "the host is as declared"}
-	if p.desired.State == v1alpha1.StateStopped {
-		p.verdict = verdict{kind: ready, reason: v1alpha1.ReasonStopped, message: "the host is as declared, and the service is stopped"}
-	}
 }
 
 func (p *pass) await(decision wait) {
@@ -124,7 +148,7 @@ func (p *pass) act(ctx context.Context, decision act, plan service.Plan) error {
 	status.Corrections = decision.corrections
 	status.Inventory = plan.Inventory
 	status.Host = p.hostKey.String()
-	p.verdict = verdict{kind: progressing, reason: v1alpha1.ReasonApplying, message: summary(decision.execution)}
+	p.verdict = verdict{kind: progressing, reason: v1alpha1.ReasonApplying, message: timeless(summary(decision.execution))}
 	if decision.execution.Reason == becauseDelete {
 		p.verdict.reason = v1alpha1.ReasonDeleting
 	}
@@ -146,6 +170,19 @@ func (p *pass) act(ctx context.Context, decision act, plan service.Plan) error {
 		Steps:   plan.Steps,
 		Timeout: p.timeout(),
 		Secrets: plan.Secrets,
+		Blobs:   p.blobs(plan.Downloads),
 	})
 	return nil
+}
+
+// blobs are opened by the link that hands the job over, if the host lacks them.
+func (p *pass) blobs(downloads []service.Blob) []machine.Blob {
+	var blobs []machine.Blob
+	for _, d := range downloads {
+		artifacts, wanted := p.Artifacts, artifact.Request{URL: d.URL, SHA256: d.SHA256, MaxSize: d.MaxSize}
+		blobs = append(blobs, machine.Blob{SHA256: d.SHA256, Size: d.MaxSize, Open: func(ctx context.Context) (io.ReadCloser, error) {
+			return artifacts.Open(ctx, wanted)
+		}})
+	}
+	return blobs
 }

@@ -3,6 +3,7 @@ package externalservice
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/artifact"
 	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/objects/statuspatch"
@@ -50,6 +52,8 @@ type Observer interface {
 type Worker interface {
 	// Submit queues a job; its receipt is read with a JobReceipt check.
 	Submit(host fleet.HostKey, object fleet.Object, job machine.Job)
+	// Cancel ends a job, queued or running; its receipt, or its JobError, says so. Asked again it changes nothing.
+	Cancel(host fleet.HostKey, object fleet.Object, id string)
 	// Forget removes the receipts of finished jobs.
 	Forget(host fleet.HostKey, ids []string)
 }
@@ -58,6 +62,13 @@ type Worker interface {
 type SecretReader interface {
 	// Value returns the key's value; its errors name what is missing, never a value.
 	Value(ctx context.Context, namespace string, reference v1alpha1.KeyReference) ([]byte, error)
+}
+
+// Artifacts downloads content that hosts do not download themselves.
+type Artifacts interface {
+	// Open begins a download; reading it fails if it is not what was wanted. Only a
+	// link of the fleet calls it, when it hands a job over.
+	Open(ctx context.Context, wanted artifact.Request) (io.ReadCloser, error)
 }
 
 // Reconciler reconciles ExternalServices.
@@ -70,6 +81,8 @@ type Reconciler struct {
 	// Fleet and Jobs are the same fleet, for its two uses.
 	Fleet Observer
 	Jobs  Worker
+	// Artifacts is where spec.files[].source with via: Operator comes from.
+	Artifacts Artifacts
 	// Cluster is the UID of the kube-system namespace: who owns what on hosts.
 	Cluster  string
 	Recorder events.EventRecorder
@@ -99,7 +112,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 			return ctrl.Result{}, err
 		}
 	}
-	for _, phase := range []phase{p.pause, p.findHost, p.compile, p.observe, p.expose, p.evaluateOutputs, p.proceed} {
+	for _, phase := range []phase{p.heedCancel, p.pause, p.findHost, p.compile, p.observe, p.expose, p.evaluateOutputs, p.proceed} {
 		if next, err := phase(ctx); err != nil || next == finished {
 			return ctrl.Result{}, err
 		}
@@ -134,7 +147,7 @@ type pass struct {
 	health  health
 	// requested is the value of a reconcile request that is not answered yet.
 	requested string
-	// confidential: the content of a file comes from a Secret, which is not watched.
+	// confidential: a value comes from a Secret, which is not watched.
 	confidential bool
 
 	verdict  verdict
@@ -153,6 +166,7 @@ func (r *Reconciler) begin(object *v1alpha1.ExternalService) *pass {
 		self:       fleet.Object{Kind: Kind, Key: key},
 		owner:      machine.Owner{Cluster: r.Cluster, UID: string(object.UID), Object: key.String()},
 		now:        r.Clock.Now(),
+		hostKey:    hostKeyOf(object),
 	}
 	if asked := v1alpha1.RequestedAt(object.Annotations); asked != object.Status.LastHandledReconcileAt {
 		p.requested = asked
@@ -200,6 +214,7 @@ func (p *pass) finish(ctx context.Context, failed error) (ctrl.Result, error) {
 		return ctrl.Result{}, fmt.Errorf("reconcile ExternalService %s: %w", p.self.Key, failed)
 	}
 	p.tell()
+	p.cancelJob()
 	if len(p.forget) > 0 {
 		p.Jobs.Forget(p.hostKey, p.forget)
 	}

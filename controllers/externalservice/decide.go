@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/machine"
@@ -35,6 +36,8 @@ const (
 	// glance is how soon an observation that was asked for is looked at. It is a
 	// net: the fleet tells only of answers that changed.
 	glance = time.Second
+	// cancelRepeat is how soon a job is cancelled again that still runs: the host may not have heard of it.
+	cancelRepeat = 10 * time.Second
 )
 
 // situation is everything that a decision rests on.
@@ -95,6 +98,9 @@ type hold struct {
 // report: there is drift, and the user wants to hear of it only.
 type report struct{ message string }
 
+// differs: all that may be done is done, and something is not as declared.
+type differs struct{ message string }
+
 // stop: nothing will change until a person acts.
 type stop struct{ reason, message string }
 
@@ -104,6 +110,7 @@ func (wait) action()    {}
 func (blind) action()   {}
 func (hold) action()    {}
 func (report) action()  {}
+func (differs) action() {}
 func (stop) action()    {}
 
 // decide says what to do. It is pure.
@@ -114,14 +121,21 @@ func decide(s situation) action {
 	switch {
 	case s.plan.Unknown != "":
 		return blind{message: s.plan.Unknown}
+	case s.plan.Missing != "":
+		return wait{reason: v1alpha1.ReasonReferenceNotFound, message: s.plan.Missing, after: missingRetry}
 	case s.plan.Refused != nil:
 		return stop{reason: v1alpha1.ReasonNotOurs, message: s.plan.Refused.Error()}
 	case s.plan.Blocked != "":
 		return stop{reason: v1alpha1.ReasonBlocked, message: s.plan.Blocked}
 	case len(s.plan.Steps) == 0 && s.plan.Waiting != "":
 		return wait{reason: v1alpha1.ReasonWaiting, message: s.plan.Waiting}
+	case len(s.plan.Steps) == 0 && len(s.plan.Unhandled) > 0:
+		return differs{message: "differs from what is declared, and there is no spec.script.apply to put it right: " + inFull(s.plan.Unhandled)}
 	case len(s.plan.Steps) == 0:
 		return settled{}
+	}
+	if stopped := s.awaitPerson(); stopped != nil {
+		return stopped
 	}
 	if held := s.awaitRetry(); held != nil {
 		return held
@@ -141,17 +155,24 @@ func (s situation) awaitExecution() action {
 	case v1alpha1.ExecutionRequested, v1alpha1.ExecutionRunning:
 		return s.awaitReceipt(*execution, fresh)
 	default:
-		// The answers came with the receipt and may be older than the end of the
-		// job. That nothing is left to do can be believed, anything else cannot.
-		if fresh || len(s.plan.Steps) == 0 && s.plan.Waiting == "" && s.plan.Unknown == "" {
+		if fresh || s.believable(*execution) {
 			return nil
 		}
 		look := wait{reason: v1alpha1.ReasonApplying, message: "looking at the host after the change", after: glance, observe: true}
-		if ended(execution.State) {
+		if ended(execution.State) && execution.State != v1alpha1.ExecutionCancelled {
 			look.reason, look.message = v1alpha1.ReasonProgressingWithRetry, execution.Message
 		}
 		return look
 	}
+}
+
+// believable: the answers came with the receipt and may be older than the end of
+// the job. That nothing is left to do can be believed of a job that was to bring
+// just that about and did not break off; anything else cannot.
+func (s situation) believable(execution v1alpha1.Execution) bool {
+	done := len(s.plan.Steps) == 0 && s.plan.Waiting == "" && s.plan.Unknown == "" && s.plan.Missing == "" && len(s.plan.Unhandled) == 0
+	brokenOff := execution.State == v1alpha1.ExecutionCancelled || execution.State == v1alpha1.ExecutionUnknown
+	return done && !brokenOff && (execution.Reason == becauseDelete) == s.deleting
 }
 
 // fresh tells whether the host was looked at since the execution's state was
@@ -164,6 +185,9 @@ func (s situation) fresh(execution v1alpha1.Execution) bool {
 
 func (s situation) awaitReceipt(execution v1alpha1.Execution, fresh bool) action {
 	applying := wait{reason: v1alpha1.ReasonApplying, message: summary(execution)}
+	if execution.CancelRequested {
+		applying.message, applying.after = "cancelling: "+applying.message, cancelRepeat
+	}
 	switch {
 	case s.receipt.queued || s.receipt.state.Phase == machine.JobRunning:
 		return applying
@@ -202,8 +226,35 @@ func (s situation) awaitRetry() action {
 	return wait{reason: v1alpha1.ReasonProgressingWithRetry, message: execution.Message, after: left}
 }
 
+// ended tells whether an execution has come to an end without success.
 func ended(state v1alpha1.ExecutionState) bool {
-	return state == v1alpha1.ExecutionFailed || state == v1alpha1.ExecutionUnknown
+	return state == v1alpha1.ExecutionFailed || state == v1alpha1.ExecutionUnknown || state == v1alpha1.ExecutionCancelled
+}
+
+// awaitPerson: what was cancelled, and what may not be run twice and may have been
+// run, is not done again by itself. Nothing is left to wait for when a fresh look
+// at the host finds nothing to do, and then this is not asked.
+func (s situation) awaitPerson() action {
+	execution := s.record.Execution
+	if execution == nil {
+		return nil
+	}
+	switch {
+	case execution.State == v1alpha1.ExecutionCancelled && !s.anew(*execution):
+		return stop{reason: v1alpha1.ReasonCancelled, message: fmt.Sprintf(
+			"%s; nothing more is done until the spec changes or a pass is asked for (annotate with %s)", execution.Message, v1alpha1.ReconcileRequestAnnotation)}
+	case doubtful(*execution) && !s.plan.Idempotent() && !s.requested && (execution.Reason == becauseDelete) == s.deleting:
+		return stop{reason: v1alpha1.ReasonOutcomeUnknown, message: fmt.Sprintf(
+			"%s. The host was looked at again, and there is still something to do (%s); nothing is repeated, because the script does not say spec.script.idempotent. "+
+				"Look at the host; then annotate with %s to run it again, or put the component right by hand",
+			execution.Message, listed(s.plan.Changes), v1alpha1.ReconcileRequestAnnotation)}
+	}
+	return nil
+}
+
+// doubtful: it is not known what became of it, and it must not be repeated.
+func doubtful(execution v1alpha1.Execution) bool {
+	return execution.State == v1alpha1.ExecutionUnknown && execution.Idempotent != nil && !*execution.Idempotent
 }
 
 // anew: what was tried is no longer what is wanted, or a person wants it tried now.
@@ -272,7 +323,7 @@ func (s situation) execution(because string) v1alpha1.Execution {
 		recorded = before.StartedAt // the time to hand it over goes on, and with it the back-off
 	}
 	observed := metav1.NewMicroTime(s.observedAt)
-	return v1alpha1.Execution{
+	execution := v1alpha1.Execution{
 		ID:          id,
 		Digest:      digest,
 		Attempt:     attempt,
@@ -282,7 +333,13 @@ func (s situation) execution(because string) v1alpha1.Execution {
 		State:       v1alpha1.ExecutionRequested,
 		Reason:      because,
 		Changes:     changesOf(s.plan.Changes),
+		Steps:       stepsOf(s.plan.Names()),
+		Applies:     s.plan.Applies,
 	}
+	if !s.plan.Idempotent() {
+		execution.Idempotent = ptr.To(false)
+	}
+	return execution
 }
 
 // attempt goes on only after a failure of the same thing. A job that the host
@@ -303,83 +360,4 @@ func (s situation) attempt() int32 {
 func jobID(object, digest string, executions int64, attempt int32) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%d|%d", object, digest, executions, attempt))
 	return "x" + hex.EncodeToString(sum[:])[:40]
-}
-
-// receive takes the outcome of the running execution over into the record, and
-// tells it: nil if there is no news.
-func receive(s situation) *v1alpha1.ExecutionRecord {
-	execution := s.record.Execution
-	if execution == nil || ended(execution.State) || execution.State == v1alpha1.ExecutionSucceeded || !s.receipt.known {
-		return nil
-	}
-	switch s.receipt.state.Phase {
-	case machine.JobSucceeded:
-		execution.State, execution.Message, execution.RetryAt = v1alpha1.ExecutionSucceeded, "", nil
-		if execution.Reason != becauseDelete {
-			s.record.LastAppliedHash = execution.DesiredHash
-		}
-	case machine.JobFailed:
-		execution.State = v1alpha1.ExecutionFailed
-		execution.Message = failure(s.receipt.state)
-		execution.RetryAt = at(s.now.Add(backoff(execution.Attempt)))
-	case machine.JobLost:
-		execution.State = v1alpha1.ExecutionUnknown
-		execution.Message = "the job began on the host and ended without a receipt (a reboot, or its process was killed); the host was looked at again"
-		execution.RetryAt = at(s.now)
-		if execution.Attempt > 1 {
-			execution.RetryAt = at(s.now.Add(backoff(execution.Attempt - 1)))
-		}
-	default:
-		s.receiveNothing(execution)
-		return nil
-	}
-	return s.remember(execution)
-}
-
-// receiveNothing notes what there is to say of a job without an outcome.
-func (s situation) receiveNothing(execution *v1alpha1.Execution) {
-	switch {
-	case s.receipt.state.Phase == machine.JobRunning:
-		execution.State, execution.Message, execution.RetryAt = v1alpha1.ExecutionRunning, "", nil
-	case s.receipt.err != "" && !s.receipt.queued && execution.Message != s.receipt.err:
-		waited := s.now.Sub(execution.StartedAt.Time)
-		execution.Message = s.receipt.err
-		execution.RetryAt = at(s.now.Add(min(max(waited, firstRetry), lastRetry)))
-	}
-}
-
-func (s situation) remember(execution *v1alpha1.Execution) *v1alpha1.ExecutionRecord {
-	const kept = 5
-	observed := metav1.NewMicroTime(s.observedAt)
-	execution.ObservedAt = &observed
-	s.record.Executions++
-	done := v1alpha1.ExecutionRecord{
-		ID:         execution.ID,
-		Reason:     execution.Reason,
-		Outcome:    execution.State,
-		FinishedAt: metav1.NewTime(s.now),
-		Summary:    cut(summary(*execution), 512),
-	}
-	s.record.History = append([]v1alpha1.ExecutionRecord{done}, s.record.History...)
-	s.record.History = s.record.History[:min(len(s.record.History), kept)]
-	return &done
-}
-
-// failure says at which step a job failed, and why.
-func failure(state machine.JobState) string {
-	if state.ExitCode == 124 {
-		return cut(fmt.Sprintf("step %d ran out of time (spec.timeout): %s", state.Step+1, state.Message), 4096)
-	}
-	return cut(fmt.Sprintf("step %d failed with exit code %d: %s", state.Step+1, state.ExitCode, state.Message), 4096)
-}
-
-// backoff after the n-th attempt: 10 s, 20 s, ... 10 min.
-func backoff(attempt int32) time.Duration {
-	shift := min(max(attempt-1, 0), 10)
-	return min(firstRetry<<shift, lastRetry)
-}
-
-func at(t time.Time) *metav1.Time {
-	stamp := metav1.NewTime(t)
-	return &stamp
 }

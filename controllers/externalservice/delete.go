@@ -21,7 +21,9 @@ func (p *pass) delete(ctx context.Context) error {
 		p.verdict.kind = gone
 		return nil
 	}
-	p.hostKey = hostKeyOf(p.object)
+	if _, err := p.heedCancel(ctx); err != nil {
+		return err
+	}
 	if len(p.object.Status.Inventory) == 0 {
 		return p.letGo(ctx)
 	}
@@ -43,6 +45,9 @@ func (p *pass) delete(ctx context.Context) error {
 // removeFromHost makes the host forget the object, one job at a time.
 func (p *pass) removeFromHost(ctx context.Context) error {
 	p.verdict = verdict{kind: progressing, reason: v1alpha1.ReasonDeleting}
+	if execution := p.object.Status.Execution; execution != nil && execution.Reason != becauseDelete {
+		p.requestCancel("the object is being deleted")
+	}
 	p.look(service.RemovalChecks(p.object.Status.Inventory), nil)
 	if p.view.Host.State != fleet.Connected {
 		p.awaitHost()
@@ -54,9 +59,14 @@ func (p *pass) removeFromHost(ctx context.Context) error {
 		p.again(missingRetry)
 		return nil
 	}
+	values, err := p.removalValues(ctx, p.object.Status.Inventory)
+	if err != nil {
+		return err
+	}
 	plan := service.NewRemoval(p.owner, p.object.Spec.DeletionPolicy, service.Observation{
 		Answers:   p.view.Answers,
 		Inventory: p.object.Status.Inventory,
+		Values:    values,
 	})
 	s := p.situation(plan)
 	s.deleting = true
@@ -78,7 +88,7 @@ func (p *pass) removeFromHost(ctx context.Context) error {
 // sayDeleting: whatever is awaited, the object is being deleted; what stops
 // that comes with the way out.
 func (p *pass) sayDeleting() {
-	if p.verdict.kind == stalled || p.verdict.kind == unknown {
+	if p.verdict.kind == stalled || p.verdict.kind == unknown || p.verdict.reason == v1alpha1.ReasonReferenceNotFound {
 		p.verdict.message += "; " + p.wayOut()
 	}
 	if p.verdict.kind != stalled {

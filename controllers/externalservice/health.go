@@ -68,7 +68,11 @@ func (p *pass) probe() (fleet.Probe, bool) {
 
 // assess joins the word of the service manager and that of the probe.
 func (p *pass) assess() health {
+	probe, probed := p.probe()
 	state, message := service.Health(p.desired, p.view.Answers)
+	if p.desired.Script != nil && probed {
+		state = service.Healthy // observe speaks of the state; that the component works is the probe's to say
+	}
 	if p.desired.State == v1alpha1.StateStopped {
 		return health{metav1.ConditionUnknown, v1alpha1.ReasonStopped, "spec.state is Stopped", refuse}
 	}
@@ -80,7 +84,6 @@ func (p *pass) assess() health {
 	case service.Unhealthy:
 		return health{metav1.ConditionFalse, v1alpha1.ReasonNotHealthy, message, refuse}
 	}
-	probe, probed := p.probe()
 	if !probed {
 		return health{metav1.ConditionTrue, v1alpha1.ReasonHealthy, p.witness(), admit}
 	}
@@ -103,6 +106,9 @@ func (p *pass) expectsHealth() bool {
 
 // witness is who says that all is well when nothing is probed.
 func (p *pass) witness() string {
+	if p.desired.Script != nil {
+		return "spec.script.observe says that it is as it should be"
+	}
 	if p.desired.Systemd == nil && p.desired.Windows == nil {
 		return "there are only files to keep, and no readiness probe"
 	}

@@ -44,7 +44,6 @@ func hostKeyOf(object *v1alpha1.ExternalService) fleet.HostKey {
 
 // findHost reads the Host and asks it for permission.
 func (p *pass) findHost(ctx context.Context) (next, error) {
-	p.hostKey = hostKeyOf(p.object)
 	host := &v1alpha1.Host{}
 	err := p.Client.Get(ctx, p.hostKey, host)
 	if apierrors.IsNotFound(err) {
@@ -94,32 +93,19 @@ func (p *pass) allowed(ctx context.Context) (bool, error) {
 	}
 }
 
-// missingError says which reference leads nowhere.
-type missingError struct{ err error }
-
-func (e *missingError) Error() string { return e.err.Error() }
-func (e *missingError) Unwrap() error { return e.err }
-
 // compile makes the desired state of the spec, its contents and the host's operating system.
 func (p *pass) compile(ctx context.Context) (next, error) {
-	contents := map[string]service.Content{}
-	for _, f := range p.object.Spec.Files {
-		if f.ContentFrom == nil {
-			continue
-		}
-		content, err := p.content(ctx, *f.ContentFrom)
-		var missing *missingError
-		if errors.As(err, &missing) {
-			p.verdict = verdict{kind: progressing, reason: v1alpha1.ReasonReferenceNotFound, message: fmt.Sprintf("spec.files[%s]: %s", f.Path, missing)}
-			p.again(missingRetry)
-			return finished, nil
-		}
-		if err != nil {
-			return finished, err
-		}
-		contents[f.Path] = content
+	source, err := p.source(ctx)
+	var missing *missingError
+	if errors.As(err, &missing) {
+		p.verdict = verdict{kind: progressing, reason: v1alpha1.ReasonReferenceNotFound, message: missing.Error()}
+		p.again(missingRetry)
+		return finished, nil
 	}
-	desired, err := service.Compile(service.Source{Spec: &p.object.Spec, OS: p.host.Spec.OS, Owner: p.owner, Contents: contents})
+	if err != nil {
+		return finished, err
+	}
+	desired, err := service.Compile(source)
 	if err != nil {
 		p.verdict = verdict{kind: stalled, reason: v1alpha1.ReasonInvalid, message: err.Error()}
 		p.answerRequest()
@@ -130,46 +116,6 @@ func (p *pass) compile(ctx context.Context) (next, error) {
 		p.again(p.interval())
 	}
 	return onwards, nil
-}
-
-// content reads one key of a ConfigMap or Secret.
-func (p *pass) content(ctx context.Context, source v1alpha1.ContentSource) (service.Content, error) {
-	if reference := source.SecretKeyRef; reference != nil {
-		p.confidential = true
-		data, err := p.Secrets.Value(ctx, p.object.Namespace, *reference)
-		if isTransient(err) {
-			return service.Content{}, fmt.Errorf("read Secret %s/%s: %w", p.object.Namespace, reference.Name, err)
-		}
-		if err != nil {
-			return service.Content{}, &missingError{err}
-		}
-		return service.Content{Data: data, Confidential: true}, nil
-	}
-	reference := source.ConfigMapKeyRef
-	configMap := &corev1.ConfigMap{}
-	err := p.Live.Get(ctx, types.NamespacedName{Namespace: p.object.Namespace, Name: reference.Name}, configMap)
-	if apierrors.IsNotFound(err) {
-		return service.Content{}, &missingError{fmt.Errorf("ConfigMap %s does not exist", reference.Name)}
-	}
-	if err != nil {
-		return service.Content{}, fmt.Errorf("read ConfigMap %s/%s: %w", p.object.Namespace, reference.Name, err)
-	}
-	if text, ok := configMap.Data[reference.Key]; ok {
-		return service.Content{Data: []byte(text)}, nil
-	}
-	if data, ok := configMap.BinaryData[reference.Key]; ok {
-		return service.Content{Data: data}, nil
-	}
-	return service.Content{}, &missingError{fmt.Errorf("ConfigMap %s has no key %s", reference.Name, reference.Key)}
-}
-
-// isTransient tells an API server that did not answer from an answer.
-func isTransient(err error) bool {
-	if err == nil || apierrors.IsNotFound(err) {
-		return false
-	}
-	var status apierrors.APIStatus
-	return errors.As(err, &status) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // observe says what is to be known and reads what is known. It ends the pass
@@ -188,7 +134,9 @@ func (p *pass) observe(ctx context.Context) (next, error) {
 		p.keepWaiting("the first answer of the host is awaited")
 		return finished, nil
 	}
-	p.object.Status.Observed = service.Observe(p.desired, p.view.Answers)
+	if p.object.Status.Observed = service.Observe(p.desired, p.view.Answers); p.object.Status.Observed != nil {
+		p.object.Status.Observed.Message = cut(timeless(p.object.Status.Observed.Message), 1024)
+	}
 	p.health = p.assess()
 	return onwards, nil
 }

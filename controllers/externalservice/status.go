@@ -196,6 +196,9 @@ func (p *pass) noteDrift(s situation, decision action) {
 			condition.Remove(&status.Conditions, v1alpha1.DriftedCondition)
 			return
 		}
+	case differs:
+		p.drifted(s.plan.Unhandled)
+		return
 	case wait, blind:
 		return
 	}
@@ -259,6 +262,8 @@ func (p *pass) told(done *v1alpha1.ExecutionRecord) {
 		p.happen(corev1.EventTypeWarning, "JobFailed", done.Reason, "job "+done.ID+": "+message)
 	case done.Outcome == v1alpha1.ExecutionUnknown:
 		p.happen(corev1.EventTypeWarning, v1alpha1.ReasonOutcomeUnknown, done.Reason, "job "+done.ID+": "+message)
+	case done.Outcome == v1alpha1.ExecutionCancelled:
+		p.happen(corev1.EventTypeNormal, "JobCancelled", done.Reason, "job "+done.ID+": "+message)
 	case done.Reason != becauseRecord:
 		p.happen(corev1.EventTypeNormal, "JobSucceeded", done.Reason, "job "+done.ID+": "+done.Summary)
 	}

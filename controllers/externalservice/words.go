@@ -15,18 +15,42 @@ const maxRows = 100 // of lists in status
 func changesOf(changes []service.Change) []string {
 	var all []string
 	for _, c := range changes[:min(len(changes), maxRows)] {
-		all = append(all, cut(c.String(), 1024))
+		all = append(all, cut(shown(c).String(), 1024))
 	}
 	return all
+}
+
+// stepsOf lists what the steps of a job do, for status.execution.
+func stepsOf(names []string) []string {
+	var all []string
+	for _, name := range names[:min(len(names), maxRows)] {
+		all = append(all, cut(name, 512))
+	}
+	return all
+}
+
+// inFull lists changes with their values, for a condition.
+func inFull(changes []service.Change) string {
+	return strings.Join(changesOf(changes), "; ")
 }
 
 // differencesOf lists changes for status.drift.
 func differencesOf(changes []service.Change) []v1alpha1.Difference {
 	var all []v1alpha1.Difference
 	for _, c := range changes[:min(len(changes), maxRows)] {
+		c = shown(c)
 		all = append(all, v1alpha1.Difference{Path: c.Path, Desired: cut(c.Desired, 1024), Observed: cut(c.Observed, 1024)})
 	}
 	return all
+}
+
+// shown is a change without the clock readings that a script prints: they would
+// make a new change of the same one at every look.
+func shown(c service.Change) service.Change {
+	if c.Path == "script" {
+		c.Observed = timeless(c.Observed)
+	}
+	return c
 }
 
 // listed names the paths of changes, in their order, for a condition.

@@ -2,6 +2,8 @@ package service_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"testing"
 	"time"
@@ -25,6 +27,8 @@ type rig struct {
 	owner     machine.Owner
 	inventory []v1alpha1.ManagedThing
 	contents  map[string]service.Content
+	secrets   map[string][]byte // of variables, by name
+	values    map[v1alpha1.KeyReference][]byte
 	jobs      int
 }
 
@@ -38,7 +42,7 @@ func windows(t *testing.T) *rig {
 
 func (r *rig) compile(spec v1alpha1.ExternalServiceSpec) *service.Desired {
 	r.t.Helper()
-	desired, err := service.Compile(service.Source{Spec: &spec, OS: r.os, Owner: r.owner, Contents: r.contents})
+	desired, err := service.Compile(service.Source{Spec: &spec, OS: r.os, Owner: r.owner, Contents: r.contents, Environment: r.secrets})
 	require.NoError(r.t, err)
 	return desired
 }
@@ -48,7 +52,7 @@ func (r *rig) see(checks []machine.Check) service.Observation {
 	for _, check := range checks {
 		answers[check] = r.host.Ask(check)
 	}
-	return service.Observation{Answers: answers, Inventory: r.inventory}
+	return service.Observation{Answers: answers, Inventory: r.inventory, Values: r.values}
 }
 
 func (r *rig) plan(spec v1alpha1.ExternalServiceSpec) service.Plan {
@@ -125,4 +129,16 @@ func orders() v1alpha1.ExternalServiceSpec {
 		},
 		State: v1alpha1.StateRunning,
 	}
+}
+
+func (r *rig) connect() machine.Machine {
+	r.t.Helper()
+	m, err := r.host.Connect(r.t.Context(), fleet.Endpoint{})
+	require.NoError(r.t, err)
+	return m
+}
+
+func digest(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:])
 }

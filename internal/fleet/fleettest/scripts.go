@@ -59,7 +59,9 @@ func (h *Host) scriptState(check machine.Script) machine.Answer {
 	code, output := h.runText(string([]byte(check.Text)), environment)
 	var values []machine.Secret
 	for _, v := range environment {
-		values = append(values, v.Value)
+		if len(v.Value) >= 6 { // shorter ones are in every other word
+			values = append(values, v.Value)
+		}
 	}
 	return machine.ScriptState{ExitCode: code, Output: redact(output, values)}
 }
