@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/machine"
@@ -18,6 +19,10 @@ var (
 	work   = service.Plan{
 		Changes: []service.Change{{Path: "state", Desired: "Running", Observed: "Stopped"}},
 		Steps:   []machine.Step{machine.RemoveFile{Path: "/x"}},
+	}
+	scripted = service.Plan{
+		Changes: []service.Change{{Path: "script", Desired: "InSync", Observed: "Differs (no table)"}},
+		Steps:   []machine.Step{machine.Claim{}, machine.RunScript{}}, Applies: true, Differs: "Differs (no table)",
 	}
 	bookkeeping = service.Plan{Steps: []machine.Step{machine.RecordStart{Hash: "h"}}}
 )
@@ -120,6 +125,47 @@ func TestDecide(t *testing.T) {
 			failedUntil(noon.Add(time.Hour))(s)
 			s.deleting, s.goal = true, ""
 		}, acts(becauseDelete, 1)},
+		"a Secret is missing":      {func(s *situation) { s.plan = service.Plan{Missing: "Secret x"} }, waits(v1alpha1.ReasonReferenceNotFound)},
+		"differs without an apply": {func(s *situation) { s.plan = service.Plan{Unhandled: work.Changes} }, isA[differs]},
+		"files first, then report": {func(s *situation) { s.plan.Unhandled = work.Changes }, acts(becauseDrift, 1)},
+
+		"doubt":                        {inDoubt(nil), stops(v1alpha1.ReasonOutcomeUnknown)},
+		"doubt, looked at before":      {inDoubt(func(s *situation) { s.observedAt = before.Time }), looks},
+		"doubt, all is well":           {inDoubt(func(s *situation) { s.plan = service.Plan{} }), isA[settled]},
+		"doubt, all was well before":   {inDoubt(func(s *situation) { s.plan, s.observedAt = service.Plan{}, before.Time }), looks},
+		"doubt, not looked at":         {inDoubt(func(s *situation) { s.plan = service.Plan{Unknown: "denied"} }), isA[blind]},
+		"doubt, asked for":             {inDoubt(func(s *situation) { s.requested = true }), acts(becauseDrift, 1)},
+		"doubt, new spec":              {inDoubt(func(s *situation) { s.goal = "newer" }), stops(v1alpha1.ReasonOutcomeUnknown)},
+		"doubt, then deleted":          {inDoubt(func(s *situation) { s.deleting, s.goal = true, "" }), acts(becauseDelete, 1)},
+		"doubt, but only files differ": {inDoubt(func(s *situation) { s.plan = work }), acts(becauseDrift, 3)},
+		"doubt about a removal": {inDoubt(func(s *situation) {
+			s.deleting, s.goal, s.record.Execution.Reason, s.record.Execution.DesiredHash = true, "", becauseDelete, ""
+		}), stops(v1alpha1.ReasonOutcomeUnknown)},
+		"an idempotent script is repeated": {inDoubt(func(s *situation) {
+			s.plan, s.record.Execution.Idempotent = service.Plan{Steps: []machine.Step{machine.RunScript{Idempotent: true}}}, nil
+		}), acts(becauseRecord, 3)},
+
+		"cancelled":               {ended1(v1alpha1.ExecutionCancelled, noon), stops(v1alpha1.ReasonCancelled)},
+		"cancelled, not seen":     {ended1(v1alpha1.ExecutionCancelled, before.Time), looks},
+		"cancelled, all is well":  {cancelledThen(func(s *situation) { s.plan = service.Plan{} }), isA[settled]},
+		"cancelled, all was well": {cancelledThen(func(s *situation) { s.plan, s.observedAt = service.Plan{}, before.Time }), looks},
+		"cancelled, new spec":     {cancelledThen(func(s *situation) { s.goal = "newer" }), acts(becauseUpdate, 1)},
+		"cancelled, asked for":    {cancelledThen(func(s *situation) { s.requested = true }), acts(becauseDrift, 1)},
+		"cancelled by deletion":   {cancelledThen(func(s *situation) { s.deleting, s.goal = true, "" }), acts(becauseDelete, 1)},
+		"cancelled by deletion, from an old look": {cancelledThen(func(s *situation) {
+			s.deleting, s.goal, s.plan, s.observedAt = true, "", service.Plan{}, before.Time
+		}), looks},
+		"ended before its deletion, from an old look": {func(s *situation) {
+			ended1(v1alpha1.ExecutionSucceeded, before.Time)(s)
+			s.deleting, s.goal, s.plan = true, "", service.Plan{}
+		}, looks},
+		"being cancelled": {func(s *situation) {
+			inFlightWith(receipt{known: true, state: machine.JobState{Phase: machine.JobRunning}})(s)
+			s.record.Execution.CancelRequested = true
+		}, func(t *testing.T, got action) {
+			waits(v1alpha1.ReasonApplying)(t, got)
+			require.Equal(t, cancelRepeat, got.(wait).after, "the host may not have heard of it")
+		}},
 		"a record from the future": {func(s *situation) {
 			failedUntil(noon)(s)
 			late := metav1.NewMicroTime(noon.Add(time.Hour))
@@ -132,6 +178,25 @@ func TestDecide(t *testing.T) {
 			c.change(&s)
 			c.want(t, decide(s))
 		})
+	}
+}
+
+// inDoubt is an execution of a script whose outcome is not known, and a fresh look at the host.
+func inDoubt(change func(*situation)) func(*situation) {
+	return func(s *situation) {
+		ended1(v1alpha1.ExecutionUnknown, noon)(s)
+		s.record.Execution.Idempotent = ptr.To(false)
+		s.plan = scripted
+		if change != nil {
+			change(s)
+		}
+	}
+}
+
+func cancelledThen(change func(*situation)) func(*situation) {
+	return func(s *situation) {
+		ended1(v1alpha1.ExecutionCancelled, noon)(s)
+		change(s)
 	}
 }
 
@@ -253,6 +318,7 @@ func TestReceive(t *testing.T) {
 		"failed often": {machine.JobState{Phase: machine.JobFailed, ExitCode: 3}, 40, v1alpha1.ExecutionFailed, "old", 10 * time.Minute, "step 1"},
 		"timed out":    {machine.JobState{Phase: machine.JobFailed, ExitCode: 124}, 1, v1alpha1.ExecutionFailed, "old", 10 * time.Second, "spec.timeout"},
 		"lost":         {machine.JobState{Phase: machine.JobLost}, 1, v1alpha1.ExecutionUnknown, "old", 0, "without a receipt"},
+		"named":        {machine.JobState{Phase: machine.JobFailed, ExitCode: 3, Step: 0, Message: "disk full"}, 1, v1alpha1.ExecutionFailed, "old", 10 * time.Second, "disk full"},
 		"lost again":   {machine.JobState{Phase: machine.JobLost}, 2, v1alpha1.ExecutionUnknown, "old", 10 * time.Second, "without a receipt"},
 	}
 	for name, c := range cases {
@@ -312,4 +378,78 @@ func TestHistoryKeepsFive(t *testing.T) {
 func TestTimeless(t *testing.T) {
 	require.Equal(t, "… orders[12]: at … failed", timeless("2026-01-02T12:13:14Z orders[12]: at 12:13:14.567 failed"))
 	require.Equal(t, "nothing to hide 1:2", timeless("nothing to hide 1:2"))
+}
+
+func TestFailuresNameTheirStep(t *testing.T) {
+	steps := []string{"put /etc/x.conf", "run spec.script.apply"}
+	require.Equal(t, "run spec.script.apply failed with exit code 3: no", failure(machine.JobState{Step: 1, ExitCode: 3, Message: "no"}, steps))
+	require.Equal(t, "put /etc/x.conf ran out of time (spec.timeout): slow", failure(machine.JobState{ExitCode: 124, Message: "slow"}, steps))
+	require.Equal(t, "step 3 failed with exit code 1: no", failure(machine.JobState{Step: 2, ExitCode: 1, Message: "no"}, steps))
+	require.Equal(t, []string{"write down who manages ", "run spec.script.apply"}, scripted.Names())
+}
+
+func TestReceiveCancelled(t *testing.T) {
+	s := base()
+	s.record.LastAppliedHash = "old"
+	inFlightWith(receipt{known: true, state: machine.JobState{Phase: machine.JobCancelled, Step: 1}})(&s)
+	s.record.Execution.Steps = []string{"put /etc/x.conf", "run spec.script.apply"}
+	done := receive(s)
+	require.Equal(t, v1alpha1.ExecutionCancelled, done.Outcome)
+	require.Equal(t, "cancelled on the host during: run spec.script.apply; the steps before are done", s.record.Execution.Message)
+	require.Nil(t, s.record.Execution.RetryAt)
+	require.Equal(t, "old", s.record.LastAppliedHash)
+	require.Nil(t, receive(s), "an outcome is received once")
+
+	s = base()
+	inFlightWith(absent)(&s)
+	require.Nil(t, receive(s), "nobody cancelled it")
+	s.record.Execution.CancelRequested = true
+	s.receipt.queued = true
+	require.Nil(t, receive(s), "it is on its way")
+	s.receipt.queued = false
+	s.observedAt = before.Time
+	require.Nil(t, receive(s), "it may have arrived since")
+	s.observedAt = noon
+	require.Equal(t, v1alpha1.ExecutionCancelled, receive(s).Outcome)
+	require.Contains(t, s.record.Execution.Message, "nothing was done")
+}
+
+func TestWhatALostScriptLeavesToSay(t *testing.T) {
+	s := base()
+	inFlightWith(receipt{known: true, state: machine.JobState{Phase: machine.JobLost, Started: "2026-01-02T03:04:05Z", BootID: "b-1"}})(&s)
+	s.record.Execution.Idempotent = ptr.To(false)
+	require.Equal(t, v1alpha1.ExecutionUnknown, receive(s).Outcome)
+	require.Contains(t, s.record.Execution.Message, "began on the host at 2026-01-02T03:04:05Z by its clock, in its boot b-1,")
+}
+
+func TestApplyThatDoesNotHelp(t *testing.T) {
+	applied := func() situation {
+		s := base()
+		s.plan = scripted
+		ended1(v1alpha1.ExecutionSucceeded, noon)(&s)
+		s.record.Execution.Applies = true
+		s.record.History = []v1alpha1.ExecutionRecord{{ID: "x1", Outcome: v1alpha1.ExecutionSucceeded}}
+		return s
+	}
+	s := applied()
+	done := disappoint(s)
+	require.Equal(t, v1alpha1.ExecutionFailed, done.Outcome)
+	require.Equal(t, "spec.script.apply succeeded, and spec.script.observe still says Differs (no table)", s.record.Execution.Message)
+	require.Equal(t, noon.Add(20*time.Second), s.record.Execution.RetryAt.Time, "of the second attempt")
+	require.Equal(t, v1alpha1.ExecutionFailed, s.record.History[0].Outcome)
+	waits(v1alpha1.ReasonProgressingWithRetry)(t, decide(s))
+	require.Nil(t, disappoint(s), "once")
+
+	for name, change := range map[string]func(*situation){
+		"an old look":       func(s *situation) { s.observedAt = before.Time },
+		"all is well":       func(s *situation) { s.plan = service.Plan{} },
+		"another spec":      func(s *situation) { s.goal = "newer" },
+		"deleted":           func(s *situation) { s.deleting = true },
+		"it ran no script":  func(s *situation) { s.record.Execution.Applies = false },
+		"it failed already": func(s *situation) { s.record.Execution.State = v1alpha1.ExecutionFailed },
+	} {
+		s := applied()
+		change(&s)
+		require.Nil(t, disappoint(s), name)
+	}
 }

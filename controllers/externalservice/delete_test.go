@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/fleet/fleettest"
+	"github.com/isthmus-dev/isthmus/internal/machine"
 )
 
 var _ = Describe("Deletion", func() {
@@ -76,18 +77,37 @@ var _ = Describe("Deletion", func() {
 		Expect(w.recorder.count("LeftBehind")).To(Equal(1))
 	})
 
-	It("waits for the job that runs", func(ctx SpecContext) {
+	It("ends the job that runs, and looks at the host before it goes on", func(ctx SpecContext) {
+		w.create(ctx)
+		w.host.ClearJournal()
 		w.host.HoldJobs()
-		w.declare(ctx)
-		w.until(ctx, "job", func() bool { return len(w.host.Jobs()) == 1 })
+		w.setContent(ctx, "port=2\n")
+		w.untilRunning(ctx)
+		id := w.find(ctx).Status.Execution.ID
 		w.delete(ctx)
-		for range 20 {
-			w.pass(ctx)
-		}
-		Expect(w.host.Jobs()).To(HaveLen(1))
+		w.until(ctx, "cancelled", func() bool { return w.recorder.count("JobCancelled") == 1 })
+		_, state := w.host.Job(id)
+		Expect(state.Phase).To(BeElementOf(machine.JobCancelled, machine.JobAbsent))
+		Expect(w.find(ctx).Status.History[0].Outcome).To(Equal(v1alpha1.ExecutionCancelled))
 		w.host.FinishJobs()
 		w.until(ctx, "gone", w.gone(ctx))
-		Expect(w.host.Journal()).To(Equal(append(append([]string(nil), created...), scenes[3].journal...)))
+		Expect(w.host.Journal()).To(Equal(scenes[3].journal))
+	})
+
+	It("waits for a job that it cannot end", func(ctx SpecContext) {
+		w.create(ctx)
+		w.host.HoldJobs()
+		w.setContent(ctx, "port=2\n")
+		w.untilRunning(ctx)
+		w.host.Stop()
+		w.delete(ctx)
+		w.untilReason(ctx, "Unknown/Deleting")
+		w.host.FinishJobs() // It ends by itself while nobody sees it.
+		w.host.Resume()
+		w.until(ctx, "gone", w.gone(ctx))
+		Expect(w.recorder.count("JobCancelled")).To(BeZero())
+		_, there := w.host.Content(config1)
+		Expect(there).To(BeFalse())
 	})
 
 	It("goes on after a failure", func(ctx SpecContext) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -70,6 +71,74 @@ var scenes = []scene{
 	},
 }
 
+var scriptScenes = []scene{
+	{
+		name:    "creation of scripts",
+		prepare: func(_ context.Context, w *world) { w.install() },
+		begin:   func(ctx context.Context, w *world) { w.declare(ctx, schemaWithFile, exposed) },
+		end:     ready,
+		journal: []string{"claim file//etc/ledger.conf", "claim script/KEY", "claim script/KEY/due", "put /etc/ledger.conf", "run apply", "release script/KEY/due"},
+	},
+	{
+		name:    "change of a file of scripts",
+		prepare: func(ctx context.Context, w *world) { w.install(); w.create(ctx, schemaWithFile, exposed) },
+		begin:   func(ctx context.Context, w *world) { w.setContent(ctx, "port=2\n") },
+		end:     ready,
+		journal: []string{"claim script/KEY/due", "put /etc/ledger.conf", "run apply", "release script/KEY/due"},
+	},
+	{
+		name:    "deletion of scripts",
+		prepare: func(ctx context.Context, w *world) { w.install(); w.create(ctx, schema) },
+		begin:   func(ctx context.Context, w *world) { w.delete(ctx) },
+		end:     func(ctx context.Context, w *world) func() bool { return w.gone(ctx) },
+		journal: []string{"run remove", "release script/KEY"},
+	},
+	{
+		name:    "repetition that a person asked for",
+		prepare: doubted,
+		begin: func(ctx context.Context, w *world) {
+			w.annotate(ctx, v1alpha1.ReconcileRequestAnnotation, "again")
+		},
+		end:     func(ctx context.Context, w *world) func() bool { return w.ready(ctx) },
+		journal: []string{"run apply"},
+	},
+	{
+		name:    "cancellation",
+		prepare: held,
+		begin:   func(ctx context.Context, w *world) { w.annotate(ctx, v1alpha1.CancelRequestAnnotation, "1") },
+		end: func(ctx context.Context, w *world) func() bool {
+			return func() bool { return w.reason(ctx, v1alpha1.ReadyCondition) == "False/Cancelled" }
+		},
+		journal: []string{},
+	},
+	{
+		name:    "deletion while a job runs",
+		prepare: held,
+		begin:   func(ctx context.Context, w *world) { w.delete(ctx) },
+		end:     func(ctx context.Context, w *world) func() bool { return w.gone(ctx) },
+		journal: []string{},
+	},
+}
+
+// held is an operator whose first job runs for ever.
+func held(ctx context.Context, w *world) {
+	w.install()
+	w.host.HoldJobs()
+	w.declare(ctx, schema)
+	w.untilRunning(ctx)
+}
+
+// doubted is an operator that does not know what became of its first job.
+func doubted(ctx context.Context, w *world) {
+	w.install()
+	w.host.RebootDuringNextJob(1)
+	w.declare(ctx, schema)
+	w.until(ctx, "OutcomeUnknown", func() bool {
+		w.host.Resume()
+		return w.reason(ctx, v1alpha1.ReadyCondition) == "False/OutcomeUnknown"
+	})
+}
+
 func exposed(spec *v1alpha1.ExternalServiceSpec) {
 	spec.Ports = []v1alpha1.ServicePort{{Name: "http", Port: 80, TargetPort: 8080}}
 	spec.Expose = &v1alpha1.Expose{}
@@ -93,11 +162,15 @@ func (w *world) survive(ctx context.Context, s scene, dies func(*operator)) {
 			w.begin() // another process, that knows nothing of the one before
 		}
 	})
-	Expect(w.host.Journal()).To(Equal(s.journal), "each effect once, in order")
+	journal := []string{}
+	for _, entry := range s.journal {
+		journal = append(journal, strings.ReplaceAll(entry, "KEY", w.key.String()))
+	}
+	Expect(append([]string{}, w.host.Journal()...)).To(Equal(journal), "each effect once, in order")
 }
 
 var _ = Describe("The end of the operator at any point", func() {
-	for _, s := range scenes {
+	for _, s := range slices.Concat(scenes, scriptScenes) {
 		for _, when := range []ending{unanswered, unheeded} {
 			It(fmt.Sprintf("loses and repeats nothing in a %s, %s", s.name, when), func(ctx SpecContext) {
 				for write := 1; ; write++ {
