@@ -239,15 +239,18 @@ func (s situation) awaitPerson() action {
 	if execution == nil {
 		return nil
 	}
+	// A job that was to be cancelled and came to its end otherwise is not repeated either.
+	unwanted := execution.State == v1alpha1.ExecutionCancelled || execution.CancelRequested && ended(execution.State)
 	switch {
-	case execution.State == v1alpha1.ExecutionCancelled && !s.anew(*execution):
-		return stop{reason: v1alpha1.ReasonCancelled, message: fmt.Sprintf(
-			"%s; nothing more is done until the spec changes or a pass is asked for (annotate with %s)", execution.Message, v1alpha1.ReconcileRequestAnnotation)}
 	case doubtful(*execution) && !s.plan.Idempotent() && !s.requested && (execution.Reason == becauseDelete) == s.deleting:
 		return stop{reason: v1alpha1.ReasonOutcomeUnknown, message: fmt.Sprintf(
 			"%s. The host was looked at again, and there is still something to do (%s); nothing is repeated, because the script does not say spec.script.idempotent. "+
 				"Look at the host; then annotate with %s to run it again, or put the component right by hand",
 			execution.Message, listed(s.plan.Changes), v1alpha1.ReconcileRequestAnnotation)}
+	case unwanted && !s.anew(*execution):
+		return stop{reason: v1alpha1.ReasonCancelled, message: fmt.Sprintf(
+			"%s; its end was asked for, so nothing more is done until the spec changes or a pass is asked for (annotate with %s)",
+			execution.Message, v1alpha1.ReconcileRequestAnnotation)}
 	}
 	return nil
 }

@@ -151,7 +151,20 @@ func TestDecide(t *testing.T) {
 		"cancelled, all was well": {cancelledThen(func(s *situation) { s.plan, s.observedAt = service.Plan{}, before.Time }), looks},
 		"cancelled, new spec":     {cancelledThen(func(s *situation) { s.goal = "newer" }), acts(becauseUpdate, 1)},
 		"cancelled, asked for":    {cancelledThen(func(s *situation) { s.requested = true }), acts(becauseDrift, 1)},
-		"cancelled by deletion":   {cancelledThen(func(s *situation) { s.deleting, s.goal = true, "" }), acts(becauseDelete, 1)},
+		"failed while it was cancelled": {func(s *situation) {
+			failedUntil(noon)(s)
+			s.record.Execution.CancelRequested = true
+		}, stops(v1alpha1.ReasonCancelled)},
+		"lost while it was cancelled": {func(s *situation) {
+			ended1(v1alpha1.ExecutionUnknown, noon)(s)
+			s.record.Execution.CancelRequested = true
+		}, stops(v1alpha1.ReasonCancelled)},
+		"succeeded while it was cancelled": {func(s *situation) {
+			ended1(v1alpha1.ExecutionSucceeded, noon)(s)
+			s.record.Execution.CancelRequested = true
+		}, acts(becauseDrift, 1)},
+		"doubt while it was cancelled": {inDoubt(func(s *situation) { s.record.Execution.CancelRequested = true }), stops(v1alpha1.ReasonOutcomeUnknown)},
+		"cancelled by deletion":        {cancelledThen(func(s *situation) { s.deleting, s.goal = true, "" }), acts(becauseDelete, 1)},
 		"cancelled by deletion, from an old look": {cancelledThen(func(s *situation) {
 			s.deleting, s.goal, s.plan, s.observedAt = true, "", service.Plan{}, before.Time
 		}), looks},
