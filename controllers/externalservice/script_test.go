@@ -507,10 +507,11 @@ var _ = Describe("Files that are downloaded", func() {
 			s.Systemd = nil
 			s.Files = []v1alpha1.File{
 				{Path: "/opt/a", Source: &v1alpha1.FileSource{URL: "https://files.example/a", SHA256: hex.EncodeToString(sum[:])}},
+				{Path: "/opt/c", Source: &v1alpha1.FileSource{URL: server.URL + "/b", SHA256: hex.EncodeToString(sum[:]), Via: "Operator"}},
 				{Path: "/opt/b", Mode: "0755", Source: &v1alpha1.FileSource{URL: server.URL + "/b?signature=hunter2", SHA256: hex.EncodeToString(sum[:]), Via: "Operator"}},
 			}
 		})
-		for _, path := range []string{"/opt/a", "/opt/b"} {
+		for _, path := range []string{"/opt/a", "/opt/b", "/opt/c"} {
 			content, _ := w.host.Content(path)
 			Expect(content).To(Equal(text), path)
 		}

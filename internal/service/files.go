@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
@@ -46,11 +47,19 @@ func (p *planner) putFile(f File) {
 		p.files = append(p.files, machine.PlaceFile{
 			Path: f.Path, SHA256: f.SHA256, Size: f.Download.MaxSize, Mode: f.Mode, Owner: f.Owner, Group: f.Group,
 		})
-		p.plan.Downloads = append(p.plan.Downloads, Blob{URL: f.Download.URL, SHA256: f.SHA256, MaxSize: f.Download.MaxSize})
+		p.download(f)
 	default:
 		p.files = append(p.files, machine.FetchFile{
 			Path: f.Path, URL: f.Download.URL, SHA256: f.SHA256, MaxSize: f.Download.MaxSize, Mode: f.Mode, Owner: f.Owner, Group: f.Group,
 		})
+	}
+}
+
+// download has the operator fetch what one or several files take.
+func (p *planner) download(f File) {
+	sameContent := func(other Blob) bool { return other.SHA256 == f.SHA256 }
+	if !slices.ContainsFunc(p.plan.Downloads, sameContent) {
+		p.plan.Downloads = append(p.plan.Downloads, Blob{URL: f.Download.URL, SHA256: f.SHA256, MaxSize: f.Download.MaxSize})
 	}
 }
 

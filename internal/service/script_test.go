@@ -381,6 +381,13 @@ func TestDownloads(t *testing.T) {
 	require.Equal(t, machine.PlaceFile{Path: config, SHA256: digest("big"), Size: 1 << 30}, plan.Steps[1])
 	require.Equal(t, machine.JobFailed, r.do(plan).Phase, "it was not staged")
 
+	By(t, "what two files take is fetched once")
+	r = linux(t)
+	twice := downloaded("Operator")
+	twice.Files = append(twice.Files, twice.Files[0])
+	twice.Files[1].Path = "/etc/other.conf"
+	require.Len(t, r.plan(twice).Downloads, 1)
+
 	By(t, "a program that is downloaded is replaced while it does not run")
 	r = windows(t)
 	r.converge(orders())

@@ -252,6 +252,7 @@ func (h *Host) start(asked machine.Job, detached bool) *job {
 
 // carryOut runs the steps of a job that are left.
 func (h *Host) carryOut(j *job) {
+	defer h.dropTaken()
 	done := 0
 	for ; j.next < len(j.job.Steps); j.next++ {
 		j.state.Step = j.next
