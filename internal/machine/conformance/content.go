@@ -122,5 +122,5 @@ func testFetching(t *testing.T, s *suite) {
 		require.NotEmpty(t, message, name)
 		s.holds(t, kept, "as it was")
 	}
-	require.Equal(t, "2", s.entries(t, s.path("fetched")), "a temporary file is left")
+	require.Equal(t, 2, s.entries(t, s.path("fetched")), "a temporary file is left")
 }

@@ -59,7 +59,7 @@ func (s *suite) wrongDigest(t *testing.T) {
 		require.Equal(t, machine.JobFailed, await(t, s.first, job.ID, state).Phase)
 	}
 	s.holds(t, path, "right")
-	require.Equal(t, "1", s.entries(t, s.path("guarded")), "a temporary file is left")
+	require.Equal(t, 1, s.entries(t, s.path("guarded")), "a temporary file is left")
 }
 
 // whole: whoever looks sees the old content or the new one, and never part of one or none.
@@ -96,7 +96,7 @@ func (s *suite) whole(t *testing.T) {
 		total += n
 	}
 	require.Equal(t, total, seen[digest(versions[0])]+seen[digest(versions[1])], "seen besides the two versions: %v", seen)
-	require.Equal(t, "1", s.entries(t, s.path("whole")), "a temporary file is left")
+	require.Equal(t, 1, s.entries(t, s.path("whole")), "a temporary file is left")
 }
 
 // directory: a directory is in the way of a file, and stays.
@@ -106,7 +106,7 @@ func (s *suite) directory(t *testing.T) {
 	s.fail(t, put(s.path("dir"), "y"))
 	s.fail(t, machine.RemoveFile{Path: s.path("dir")})
 	s.holds(t, s.path("dir", "inside"), "x")
-	require.Equal(t, "1", s.entries(t, s.path("dir")), "the file was moved into the directory")
+	require.Equal(t, 1, s.entries(t, s.path("dir")), "the file was moved into the directory")
 }
 
 func (s *suite) removed(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,9 +125,9 @@ func (s *suite) run(phrases ...string) machine.RunScript {
 }
 
 // entries counts what is in a directory.
-func (s *suite) entries(t *testing.T, dir string) string {
+func (s *suite) entries(t *testing.T, dir string) int {
 	t.Helper()
 	state := see[machine.ScriptState](t, s.second, s.check(patience, s.words.phrase(list, dir)))
-	require.Zero(t, state.ExitCode)
-	return lastLine(state.Output)
+	require.Zero(t, state.ExitCode, state.Output)
+	return len(strings.Split(strings.TrimSpace(unix(state.Output)), "\n"))
 }

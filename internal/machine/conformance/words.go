@@ -26,7 +26,7 @@ const (
 	say        verb = "say"      // word of letters, digits and +/=-
 	count      verb = "count"    // number: so many lines, "line 1" and so on
 	variable   verb = "variable" // name: its value
-	list       verb = "list"     // directory: how many entries it has
+	list       verb = "list"     // directory: the names in it
 	read       verb = "read"     // standard input to its end; there must be none
 )
 
@@ -51,7 +51,7 @@ var inShell = map[verb]string{
 	say:        `echo '%s'`,
 	count:      `i=0; while [ $i -lt %d ]; do i=$((i+1)); echo "line $i"; done`,
 	variable:   `printf '%%s\n' "$%s"`,
-	list:       `ls -A '%s' | wc -l | tr -d ' '`,
+	list:       `ls -A '%s'`,
 	read:       `cat`,
 }
 
@@ -72,6 +72,6 @@ var inBatch = map[verb]string{
 	say:        `echo %s`,
 	count:      `for /l %%%%i in (1,1,%d) do echo line %%%%i`,
 	variable:   `echo %%%s%%`,
-	list:       `for /f %%%%c in ('dir /b /a "%s" ^| find /c /v ""') do echo %%%%c`,
+	list:       `dir /b /a "%s"`,
 	read:       `more`,
 }
