@@ -115,7 +115,8 @@ func start(t *testing.T) *bed {
 			t.Errorf("clean up: %v", err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	b.build(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	n, err := network.New(ctx, b.janitor)
 	must(t, err)
@@ -160,17 +161,23 @@ func (b *bed) startOperator(ctx context.Context, t *testing.T) {
 	b.kubectl(ctx, t, "apply", "--server-side", "-k", filepath.Join(root, "config/rbac"))
 	kubeconfig, err := b.plane.KubeconfigFor("operator", operatorUser, "system:serviceaccounts", "system:serviceaccounts:isthmus-system")
 	must(t, err)
-	program := filepath.Join(b.dir, "isthmus")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, ".")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the operator: %v\n%s", err, out)
-	}
 	b.metrics = freeAddress(t)
 	b.operator, err = process.Start(b.janitor, b.dir, "operator", []string{"KUBECONFIG=" + kubeconfig},
-		program, "--health-probe-bind-address=0", "--metrics-bind-address="+b.metrics, "--namespace=isthmus-system", "--zap-log-level=10")
+		filepath.Join(b.dir, "isthmus"), "--health-probe-bind-address=0", "--metrics-bind-address="+b.metrics, "--namespace=isthmus-system", "--zap-log-level=10")
 	must(t, err)
 	must(t, b.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
+}
+
+// build builds this checkout, before anything waits for it.
+func (b *bed) build(t *testing.T) {
+	t.Helper()
+	root, err := cache.Root()
+	must(t, err)
+	command := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(b.dir, "isthmus"), ".")
+	command.Dir, command.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("build the operator: %v\n%s", err, out)
+	}
 }
 
 func freeAddress(t *testing.T) string {
