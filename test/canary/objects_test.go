@@ -127,7 +127,7 @@ func (b *bed) scripts(apply map[string]string) map[string]v1alpha1.ExternalServi
 		"windows-script": {
 			HostRef: v1alpha1.HostReference{Name: "windows"},
 			Script: &v1alpha1.Script{
-				Observe: "@echo off\necho it is %TOKEN:~0,3%\nif exist C:\\canary-done exit 0\nexit 1\n",
+				Observe: "@echo off\nset TOKEN\nif exist C:\\canary-done exit 0\nexit 1\n",
 				Apply:   apply["windows"], Environment: environment("windows-env"), Idempotent: true,
 				Remove: "@echo off\ndel C:\\canary-done\n",
 			},
