@@ -14,7 +14,8 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/machine"
 )
 
-// patience is for slow hosts; no promise is measured by it.
+// patience is for slow hosts; no promise is measured by it. A job has twice as
+// much, so that it is never the job that gives up first.
 const patience = 3 * time.Minute
 
 var (
@@ -32,7 +33,7 @@ type jobs struct {
 func (s *suite) job(steps ...machine.Step) machine.Job {
 	id := fmt.Sprintf("conformance-%s-%d", s.jobs.run, len(s.jobs.ids))
 	s.jobs.ids = append(s.jobs.ids, id)
-	return machine.Job{ID: id, Epoch: s.jobs.epoch, Owner: owner, Steps: steps, Timeout: time.Minute}
+	return machine.Job{ID: id, Epoch: s.jobs.epoch, Owner: owner, Steps: steps, Timeout: 2 * patience}
 }
 
 func limited(t *testing.T) context.Context {
@@ -127,7 +128,7 @@ func (s *suite) run(phrases ...string) machine.RunScript {
 // entries counts what is in a directory.
 func (s *suite) entries(t *testing.T, dir string) int {
 	t.Helper()
-	state := see[machine.ScriptState](t, s.second, s.check(patience, s.words.phrase(list, dir)))
+	state := see[machine.ScriptState](t, s.second, s.check(time.Minute, s.words.phrase(list, dir)))
 	require.Zero(t, state.ExitCode, state.Output)
 	return len(strings.Split(strings.TrimSpace(unix(state.Output)), "\n"))
 }
