@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -84,7 +84,7 @@ func (b *bed) refused(t *testing.T) {
 	wrong := b.linuxCredentials()
 	wrong["passphrase"] = b.wrong
 	b.secret(t.Context(), t, "linux", wrong)
-	b.awaitHost(t, "linux", v1alpha1.ReadyCondition, metav1.ConditionFalse)
+	b.awaitHost(t, "linux", v1alpha1.CredentialsAcceptedCondition, metav1.ConditionFalse)
 	b.secret(t.Context(), t, "linux", b.linuxCredentials())
 	b.secret(t.Context(), t, "windows", map[string]string{"username": "isthmus", "password": b.winrm})
 	b.awaitHost(t, "linux", v1alpha1.ReadyCondition, metav1.ConditionTrue)
@@ -141,25 +141,32 @@ func eventually(t *testing.T, check func() bool) {
 func (b *bed) failed(t *testing.T) {
 	b.declare(t, "linux-file", b.files("nobody-of-this-name")["linux-file"])
 	b.setContents(t, nil)
-	b.awaitService(t, "linux-file", metav1.ConditionFalse)
+	b.awaitFailure(t, "linux-file")
 	for name, spec := range b.scripts(failing) {
 		b.declare(t, name, spec)
 	}
 	for name := range b.scripts(failing) {
-		b.awaitService(t, name, metav1.ConditionFalse)
-		b.tellsOfFailure(t, name)
+		b.tellsOfFailure(t, b.awaitFailure(t, name))
 	}
 }
 
-// tellsOfFailure: the last words of a script are shown, with something taken out of them.
-func (b *bed) tellsOfFailure(t *testing.T, name string) {
+// awaitFailure waits until a job of a service has failed.
+func (b *bed) awaitFailure(t *testing.T, name string) *v1alpha1.ExternalService {
 	t.Helper()
 	service := &v1alpha1.ExternalService{}
-	must(t, b.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, service))
-	ready := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ReadyCondition)
-	shown := fmt.Sprint(ready.Message, service.Status.History)
+	eventually(t, func() bool {
+		must(t, b.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, service))
+		return slices.ContainsFunc(service.Status.History, func(r v1alpha1.ExecutionRecord) bool { return r.Outcome == v1alpha1.ExecutionFailed })
+	})
+	return service
+}
+
+// tellsOfFailure: the last words of a script are shown, with something taken out of them.
+func (b *bed) tellsOfFailure(t *testing.T, service *v1alpha1.ExternalService) {
+	t.Helper()
+	shown := fmt.Sprint(service.Status.Conditions, service.Status.History)
 	if !strings.Contains(shown, "[redacted]") {
-		t.Errorf("%s: nothing of what was printed is shown: %s", name, shown)
+		t.Errorf("%s: nothing of what was printed is shown", service.Name)
 	}
 }
 
