@@ -64,8 +64,12 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	if err := refuseCluster(ctx, mgr, live, policy, options); err != nil {
 		return err
 	}
+	connect := options.Connect
+	if connect == nil {
+		connect = connector(policy)
+	}
 	links := fleet.New(fleet.Options{
-		Connect: connector(policy),
+		Connect: connect,
 		Kinds:   []string{externalservice.Kind},
 		Epoch:   epoch(live, options),
 		Policy:  policy,

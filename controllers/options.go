@@ -16,6 +16,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/fleet"
 )
 
 // Options of the operator.
@@ -33,6 +34,8 @@ type Options struct {
 	Workers int
 	// MetricsAddress and ProbeAddress are listened on; "0" turns them off.
 	MetricsAddress, ProbeAddress string
+	// Connect makes connections to hosts; nil: over SSH and WinRM. No flag sets it.
+	Connect fleet.Connect
 
 	// identity of this process in the election; empty: it runs without one.
 	identity string
