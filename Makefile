@@ -1,7 +1,7 @@
 # Isthmus: `make help` lists everything.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help generate fmt vet lint tidy verify build controlplane test test-unit demo run clean
+.PHONY: help generate fmt vet lint tidy verify build controlplane test test-unit bench-hosts demo run clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 CONTROLLER_GEN := go tool controller-gen
@@ -44,6 +44,10 @@ test: ## Run everything that this machine can run; installs and builds what that
 
 test-unit: ## Run the tests that need no control plane and no machines.
 	go test ./api/... ./internal/...
+
+bench-hosts: ## Measure Isthmus beside Ansible and Fabric; BENCH_ARGS="-hosts 20 -runs 5" narrows it, BENCH=quick tries it out.
+	@go build -o bin/bench ./test/bench
+	@bin/bench $(BENCH_ARGS)
 
 demo: ## Show the main job on a control plane, a node, a Linux host and a Windows host made here.
 	@hack/demo.sh
