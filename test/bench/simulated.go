@@ -59,7 +59,22 @@ func simulateOperator(ctx context.Context, options *controllers.Options, network
 	if err := controllers.Setup(ctx, manager, *options); err != nil {
 		return err
 	}
+	go tidyWhenAsked(ctx)
 	return manager.Start(ctx)
+}
+
+// tidyWhenAsked collects garbage at SIGUSR1: what is weighed is what is needed.
+func tidyWhenAsked(ctx context.Context) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	for {
+		select {
+		case <-asked:
+			heap()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // weighed is what a fleet without controllers costs.

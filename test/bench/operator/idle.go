@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -130,12 +131,19 @@ func (o *Operator) Idle(ctx context.Context, window time.Duration) (idle Idle, e
 
 // Memory of the operator, in bytes.
 type Memory struct {
-	Heap int64 // in use, and what is not collected yet
+	Heap int64 // in use
 	RSS  int64
 }
 
-// Memory reads it from the operator's metrics and from the kernel.
+// Memory reads it from the operator's metrics and from the kernel. The operator is a
+// program that collects its garbage at SIGUSR1.
 func (o *Operator) Memory(ctx context.Context) (memory Memory, err error) {
+	if err := syscall.Kill(o.PID(), syscall.SIGUSR1); err != nil {
+		return memory, fmt.Errorf("ask the operator to collect its garbage: %w", err)
+	}
+	if err := sleep(ctx, 2*time.Second); err != nil {
+		return memory, err
+	}
 	families, err := o.metrics.read(ctx)
 	if err != nil {
 		return memory, err
