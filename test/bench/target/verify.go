@@ -104,15 +104,25 @@ func (h *Host) verify(state *strings.Builder) error {
 	if err := verifyFile(File{Path: h.path("component/release"), Content: release + "\n"}, state); err != nil {
 		return err
 	}
-	pid, err := h.servicePID()
+	pid, err := h.awaitService()
 	if err != nil {
 		return err
 	}
-	if pid == 0 {
-		return errors.New("the service does not run")
-	}
 	fmt.Fprintf(state, "%d\n", pid)
 	return nil
+}
+
+// awaitService gives a process that has just been started a moment to become the service.
+func (h *Host) awaitService() (int, error) {
+	for limit := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		pid, err := h.servicePID()
+		if err != nil || pid != 0 {
+			return pid, err
+		}
+		if time.Now().After(limit) {
+			return 0, errors.New("the service does not run")
+		}
+	}
 }
 
 func verifyFile(file File, state *strings.Builder) error {
