@@ -30,6 +30,13 @@ const release = "2.7.1"
 // runs marks the process of the service: nothing else sleeps for so long.
 const runs = "86399"
 
+// startService returns when the service is in a session of its own: until then it
+// would end with whoever runs this script.
+const startService = `(mkdir -p %[1]s && rm -f %[2]s || exit 2
+setsid sh -c 'echo $$ >%[2]s.new && mv %[2]s.new %[2]s && exec sleep %[3]s' </dev/null >/dev/null 2>&1 &
+i=0
+until [ -s %[2]s ]; do i=$((i+1)); [ $i -le 1000 ] || exit 1; sleep 0.01; done)`
+
 // Files of a host.
 func (h *Host) Files() []File {
 	return []File{
@@ -59,8 +66,7 @@ func (h *Host) Scripts() []Script {
 	}, {
 		Name:  Service,
 		Check: fmt.Sprintf(`pid=$(cat %s 2>/dev/null) && kill -0 "$pid" 2>/dev/null`, pid),
-		Change: fmt.Sprintf("mkdir -p %s || exit 2\nsetsid sleep %s </dev/null >/dev/null 2>&1 &\necho $! >%s",
-			filepath.Dir(pid), runs, pid),
+		Change: fmt.Sprintf(startService, filepath.Dir(pid), pid, runs),
 		Remove: fmt.Sprintf(`pid=$(cat %s 2>/dev/null) && kill "$pid" && rm -f %s`, pid, pid),
 	}}
 }
