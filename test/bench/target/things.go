@@ -64,8 +64,8 @@ func (h *Host) Scripts() []Script {
 		Change: fmt.Sprintf("mkdir -p %s && echo %s >%s.new && mv %s.new %s", filepath.Dir(installed), release, installed, installed, installed),
 		Remove: "rm -f " + installed,
 	}, {
-		Name:  Service,
-		Check: fmt.Sprintf(`pid=$(cat %s 2>/dev/null) && kill -0 "$pid" 2>/dev/null`, pid),
+		Name:   Service,
+		Check:  fmt.Sprintf(`pid=$(cat %s 2>/dev/null) && kill -0 "$pid" 2>/dev/null`, pid),
 		Change: fmt.Sprintf(startService, filepath.Dir(pid), pid, runs),
 		Remove: fmt.Sprintf(`pid=$(cat %s 2>/dev/null) && kill "$pid" && rm -f %s`, pid, pid),
 	}}
