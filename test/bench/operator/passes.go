@@ -141,7 +141,7 @@ func named(hosts []*target.Host) map[string]bool {
 }
 
 // glance is how often the operator is asked how many hosts it has looked at. Each question costs it a millisecond or two.
-const glance = 10 * time.Millisecond
+const glance = 25 * time.Millisecond
 
 // looked waits until so many requests to hosts were answered in all. Unless asked, no
 // host is looked at (never), so each of them is the look that was asked for.
