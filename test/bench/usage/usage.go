@@ -63,8 +63,8 @@ func Self() time.Duration {
 }
 
 // Of is what an ended command cost, with all children that were waited for.
-func Of(state *exec.Cmd) Usage {
-	ended := state.ProcessState
+func Of(cmd *exec.Cmd) Usage {
+	ended := cmd.ProcessState
 	used := Usage{CPU: ended.UserTime() + ended.SystemTime()}
 	if rusage, ok := ended.SysUsage().(*syscall.Rusage); ok {
 		used.PeakRSS = rusage.Maxrss << 10 // kilobytes (getrusage(2))
