@@ -14,8 +14,8 @@ import (
 	"github.com/isthmus-dev/isthmus/test/bench/operator"
 )
 
-// fleetWindow is how long a fleet without controllers is watched: two of its intervals.
-const fleetWindow = 2 * time.Minute
+// fleetWindow is how long a fleet without controllers is watched: one of its intervals.
+const fleetWindow = time.Minute
 
 // idle measures what objects cost on which nothing happens: the fleet by itself,
 // and the operator's controllers on a real API server.
