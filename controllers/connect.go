@@ -46,7 +46,7 @@ func connectSSH(ctx context.Context, endpoint fleet.Endpoint, policy fleet.Addre
 	}
 	host := posix.New(client, posix.Options{
 		StateDir:  endpoint.Spec.StateDirectory,
-		Become:    become(endpoint.Spec.SSH.Become),
+		Become:    become(endpoint.Spec.SSH.Become, endpoint.Credentials.BecomePassword),
 		LoginUser: config.User,
 	})
 	peer := fleet.Peer{HostKey: client.HostKey(), Fingerprint: client.Fingerprint()}
@@ -105,11 +105,11 @@ type introduced struct {
 // Peer implements fleet.Introduced.
 func (m introduced) Peer() fleet.Peer { return m.peer }
 
-func become(spec *v1alpha1.Become) *posix.Become {
+func become(spec *v1alpha1.Become, password string) *posix.Become {
 	if spec == nil {
 		return nil
 	}
-	return &posix.Become{User: spec.User}
+	return &posix.Become{User: spec.User, Password: machine.Secret(password)}
 }
 
 func connectWinRM(ctx context.Context, endpoint fleet.Endpoint, policy fleet.AddressPolicy) (machine.Machine, error) {
