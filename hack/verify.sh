@@ -5,6 +5,19 @@ cd "$(dirname "$0")/.."
 
 state() { git ls-files -z --cached --others --exclude-standard | sort -z | xargs -0 -r sha256sum 2>/dev/null | sha256sum; }
 
+# What the documentation says is tested must be tested: each name in it is that of a test.
+named_tests() {
+	grep -ohE '`(Test|Fuzz)[A-Za-z0-9_]+`' docs/security.md docs/pitfalls.md | tr -d '`' | sort -u
+}
+written_tests() {
+	git grep -hoE '^func (Test|Fuzz)[A-Za-z0-9_]+' -- '*_test.go' | sed 's/^func //' | sort -u
+}
+missing=$(comm -23 <(named_tests) <(written_tests))
+if [ -n "$missing" ]; then
+	printf 'verify: docs/security.md or docs/pitfalls.md names tests that do not exist:\n%s\n' "$missing" >&2
+	exit 1
+fi
+
 before=$(state)
 for target in generate fmt vet lint tidy; do
 	echo "== make $target"
