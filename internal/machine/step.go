@@ -59,7 +59,7 @@ type PutFile struct {
 type PlaceFile struct {
 	Path   string
 	SHA256 string
-	Size   int64
+	Size   int64 // as Blob.Size: an upper bound
 	Mode   uint32
 	Owner  string
 	Group  string

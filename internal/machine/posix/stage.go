@@ -21,7 +21,7 @@ const (
 // Stage implements machine.Machine.
 func (m *Machine) Stage(ctx context.Context, blob machine.Blob) error {
 	if !sha256Hex.MatchString(blob.SHA256) || blob.Size < 0 {
-		return errors.New("stage: content has a SHA-256 in lower-case hex, and a size")
+		return errors.New("stage: content has a SHA-256 in lower-case hex, and a largest size")
 	}
 	doing := "stage " + blob.SHA256[:12]
 	if _, bounded := ctx.Deadline(); !bounded {
@@ -55,7 +55,7 @@ func readStage(answer, doing, nonce string, blob machine.Blob) error {
 	case "x":
 		return fmt.Errorf("%s: %s", doing, excerpt(rest))
 	case "i":
-		return fmt.Errorf("%s: the content does not have the digest that it should have (%s of %d bytes came)", doing, excerpt(rest), blob.Size)
+		return fmt.Errorf("%s: the content does not have the digest that it should have (%s bytes came, of at most %d)", doing, excerpt(rest), blob.Size)
 	default:
 		return fmt.Errorf("%s: the host gave no answer that can be read", doing)
 	}
@@ -103,7 +103,7 @@ func (c *content) begin(t *talk) {
 		_ = from.Close()
 	default:
 		c.from = from
-		t.say(&exact{from: from, left: c.blob.Size, fail: c.fail})
+		t.say(&limited{from: from, left: c.blob.Size, fail: c.fail})
 		t.end()
 	}
 }
@@ -129,26 +129,22 @@ func (c *content) close() {
 	}
 }
 
-// exact reads as many bytes as there must be, and says so if there are not.
-type exact struct {
+// limited reads no more bytes than there may be; whether they are all there is
+// for their digest to say. It passes on why reading failed.
+type limited struct {
 	from io.Reader
 	left int64
 	fail func(error)
 }
 
-var errLength = errors.New("it is not as long as it should be")
-
 // Read implements io.Reader.
-func (e *exact) Read(p []byte) (int, error) {
+func (e *limited) Read(p []byte) (int, error) {
 	if e.left == 0 {
 		return 0, io.EOF
 	}
 	n, err := e.from.Read(p[:min(int64(len(p)), e.left)])
 	e.left -= int64(n)
-	switch {
-	case errors.Is(err, io.EOF) && e.left > 0:
-		e.fail(errLength)
-	case err != nil && !errors.Is(err, io.EOF):
+	if err != nil && !errors.Is(err, io.EOF) {
 		e.fail(err)
 	}
 	return n, err

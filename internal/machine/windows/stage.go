@@ -35,7 +35,7 @@ func (m *Machine) Stage(ctx context.Context, blob machine.Blob) error {
 	if err != nil {
 		return fmt.Errorf("stage content: %w", err)
 	}
-	err = m.deliver(ctx, delivery{Path: path, Size: blob.Size, SHA256: blob.SHA256}, &base64Reader{content: content})
+	err = m.deliver(ctx, delivery{Path: path, Size: -1, SHA256: blob.SHA256}, &base64Reader{content: io.LimitReader(content, blob.Size)})
 	if err := errors.Join(err, content.Close()); err != nil {
 		return fmt.Errorf("stage content: %w", err)
 	}
@@ -62,7 +62,7 @@ func (w *work) placeFile(ctx context.Context, f machine.PlaceFile) error {
 		return fmt.Errorf("place %s: digest %q", f.Path, f.SHA256)
 	}
 	staged := w.state.blob(f.SHA256)
-	err := w.place(ctx, delivery{Path: f.Path, Size: f.Size, SHA256: f.SHA256, From: staged})
+	err := w.place(ctx, delivery{Path: f.Path, Size: -1, SHA256: f.SHA256, From: staged})
 	var failed *DeliveryError
 	if !errors.As(err, &failed) || failed.Code != codeNotFound {
 		return err

@@ -17,7 +17,7 @@ import (
 )
 
 func blobOf(content string, opened *int) machine.Blob {
-	return machine.Blob{SHA256: digest(content), Size: int64(len(content)), Open: func(context.Context) (io.ReadCloser, error) {
+	return machine.Blob{SHA256: digest(content), Size: int64(len(content)) + 1000, Open: func(context.Context) (io.ReadCloser, error) {
 		*opened++
 		return io.NopCloser(strings.NewReader(content)), nil
 	}}
