@@ -25,6 +25,7 @@ func (p *pass) proceed(ctx context.Context) (next, error) {
 	s.goal, s.policy = p.desired.Digest, p.object.Spec.DriftPolicy
 	p.told(receive(s))
 	p.told(disappoint(s))
+	p.endOverdue(s)
 	decision := decide(s)
 	p.noteDrift(s, decision)
 	return finished, p.pursue(ctx, decision, plan)

@@ -3,11 +3,18 @@ package externalservice
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/machine"
 )
+
+// overdueGrace is what a job gets beyond spec.timeout before it is cancelled
+// from here. A host ends its jobs in time by itself; on Windows nobody does once
+// the operator that began the job is gone. It also covers clocks that differ.
+const overdueGrace = 10 * time.Minute
 
 // heedCancel takes note of a cancel request. The job that runs is to end; a
 // request without one is answered, so that it ends no later job.
@@ -35,6 +42,19 @@ func (p *pass) requestCancel(why string) {
 	}
 	execution.CancelRequested = true
 	p.happen(corev1.EventTypeNormal, "CancelRequested", "Cancel", fmt.Sprintf("job %s is to be cancelled: %s", execution.ID, why))
+}
+
+// endOverdue cancels a job that has run for far too long.
+func (p *pass) endOverdue(s situation) {
+	began, err := time.Parse(time.RFC3339, s.receipt.state.Started)
+	if err != nil || s.receipt.state.Phase != machine.JobRunning {
+		return
+	}
+	if left := began.Add(p.timeout() + overdueGrace).Sub(p.now); left > 0 {
+		p.again(left)
+		return
+	}
+	p.requestCancel("it has run longer than spec.timeout, and the host has not ended it")
 }
 
 // cancelJob asks for the end of the job under way, if that is recorded.

@@ -91,7 +91,7 @@ var _ = Describe("Deletion", func() {
 		Expect(w.find(ctx).Status.History[0].Outcome).To(Equal(v1alpha1.ExecutionCancelled))
 		w.host.FinishJobs()
 		w.until(ctx, "gone", w.gone(ctx))
-		Expect(w.host.Journal()).To(Equal(scenes[3].journal))
+		Expect(w.journal()).To(Equal(append([]string{"cancel JOB"}, scenes[3].journal...)))
 	})
 
 	It("waits for a job that it cannot end", func(ctx SpecContext) {

@@ -70,7 +70,7 @@ func (w *world) begin() {
 	go drain(ctx, o.fleet)
 	o.reconciler = &externalservice.Reconciler{
 		Client: interceptor.NewClient(live, o.calls()), Live: live, Secrets: credential.Reader{Reader: live},
-		Fleet: o.fleet, Jobs: worker{o.fleet, o}, Cluster: "cluster-1", Recorder: w.recorder, Clock: w.clock,
+		Fleet: o.fleet, Jobs: o.fleet, Cluster: "cluster-1", Recorder: w.recorder, Clock: w.clock,
 	}
 	w.operator = o
 	o.connect()

@@ -18,49 +18,14 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/artifact"
 	"github.com/isthmus-dev/isthmus/internal/condition"
-	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/fleet/fleettest"
-	"github.com/isthmus-dev/isthmus/internal/machine"
 )
 
-const component = "/srv/schema"
-
-// worker is a fleet whose host is near: it ends running jobs and stages content at once.
-type worker struct {
-	*fleet.Fleet
-	operator *operator
-}
-
-func (w worker) machine() machine.Machine {
-	select {
-	case <-w.operator.ended:
-		return nil
-	default:
-	}
-	m, err := w.operator.world.host.Connect(context.Background(), fleet.Endpoint{})
-	if err != nil {
-		return nil
-	}
-	return m
-}
-
-func (w worker) Submit(host fleet.HostKey, object fleet.Object, job machine.Job) {
-	if m := w.machine(); m != nil {
-		for _, blob := range job.Blobs {
-			_ = m.Stage(context.Background(), blob) // The job fails without it.
-		}
-		_ = m.Close()
-	}
-	w.Fleet.Submit(host, object, job)
-}
-
-func (w worker) Cancel(host fleet.HostKey, object fleet.Object, id string) {
-	w.Fleet.Cancel(host, object, id)
-	if m := w.machine(); m != nil {
-		_, _ = m.Cancel(context.Background(), id, 1)
-		_ = m.Close()
-	}
-}
+const (
+	component = "/srv/schema"
+	// defaultTimeout is that of spec.timeout.
+	defaultTimeout = 5 * time.Minute
+)
 
 // schema makes the object one of scripts: the component is the content of a file, VERSION.
 func schema(spec *v1alpha1.ExternalServiceSpec) {
@@ -431,7 +396,7 @@ var _ = Describe("Cancelling", func() {
 		Expect(w.recorder.count("JobCancelled")).To(Equal(1))
 		w.clock.forward(time.Hour)
 		w.passes(ctx, 5)
-		Expect(w.host.Journal()).To(BeEmpty())
+		Expect(w.journal()).To(Equal([]string{"cancel JOB"}))
 
 		By("a reconcile that is asked for, which the old request does not end")
 		w.annotate(ctx, v1alpha1.ReconcileRequestAnnotation, "again")
@@ -448,6 +413,18 @@ var _ = Describe("Cancelling", func() {
 		Expect(w.find(ctx).Status.LastHandledCancelAt).To(Equal("2"))
 		w.host.Delete(component)
 		w.until(ctx, "correction", func() bool { return w.host.Effects("run apply") == 2 && w.ready(ctx)() })
+	})
+
+	It("ends a job that the host should have ended long ago", func(ctx SpecContext) {
+		w.host.HoldJobs()
+		w.declare(ctx, schema)
+		w.untilRunning(ctx)
+		w.clock.forward(defaultTimeout + 9*time.Minute)
+		w.passes(ctx, 3)
+		Expect(w.recorder.count("CancelRequested")).To(BeZero())
+		w.clock.forward(2 * time.Minute)
+		w.untilReason(ctx, "False/Cancelled")
+		Expect(w.journal()).To(Equal([]string{"cancel JOB"}))
 	})
 
 	It("ends a job that waits", func(ctx SpecContext) {

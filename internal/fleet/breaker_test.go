@@ -227,6 +227,7 @@ func TestFactsAreReadAgainAfterAReboot(t *testing.T) {
 	boot := h.status().Facts.BootID
 	h.host.Reboot()
 	h.stepping(10*time.Second, "read again", func() bool { return h.status().Facts.BootID != boot })
+	h.settled() // The event is on its way when the status has changed.
 	told := h.hostTold()
 	passes = h.host.Observations()
 	h.stepping(10*time.Second, "passes", func() bool { return h.host.Observations() > passes+5 })
