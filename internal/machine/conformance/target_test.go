@@ -117,7 +117,8 @@ func (s *sshTarget) run(t *testing.T) {
 // winrmTarget is a Windows host that is reached by WinRM. The account comes from
 // the environment: ISTHMUS_WINRM_USER and ISTHMUS_WINRM_PASSWORD.
 type winrmTarget struct {
-	host, caFile, authentication, serverName, dir string
+	host, caFile, scheme, authentication, serverName, dir string
+	certificateFile, keyFile, realm, kdcs                 string
 	content
 }
 
@@ -125,15 +126,24 @@ func (w *winrmTarget) register(flags *flag.FlagSet) {
 	flags.StringVar(&w.host, "winrm-host", "", "HOST:PORT of a Windows host's HTTPS listener; the account comes from ISTHMUS_WINRM_USER and ISTHMUS_WINRM_PASSWORD")
 	flags.StringVar(&w.caFile, "winrm-ca", "", "file with the certificates to verify the host's by; without it the system's")
 	flags.StringVar(&w.serverName, "winrm-server-name", "", "the name in the host's certificate, if it is not that of -winrm-host")
-	flags.StringVar(&w.authentication, "winrm-auth", winrm.NTLM, "NTLM or Basic")
+	flags.StringVar(&w.scheme, "winrm-scheme", winrm.HTTPS, "HTTPS, or HTTP with sealed messages")
+	flags.StringVar(&w.authentication, "winrm-auth", winrm.NTLM, "NTLM, Kerberos, Certificate or Basic")
+	flags.StringVar(&w.certificateFile, "winrm-cert", "", "file with the client certificate, for Certificate")
+	flags.StringVar(&w.keyFile, "winrm-key", "", "file with its private key")
+	flags.StringVar(&w.realm, "winrm-realm", "", "realm of the account in upper case, for Kerberos")
+	flags.StringVar(&w.kdcs, "winrm-kdcs", "", "its domain controllers, HOST[:PORT], with commas between")
 	flags.StringVar(&w.dir, "winrm-dir", `C:\ProgramData\isthmus-conformance`, "where everything is made on the host, and removed")
 }
 
 func (w *winrmTarget) dial(t *testing.T) *winrm.Client {
 	t.Helper()
 	config := winrm.Config{
-		Address: w.host, ServerName: w.serverName, Authentication: w.authentication,
+		Scheme: w.scheme, Address: w.host, ServerName: w.serverName, Authentication: w.authentication,
 		Username: os.Getenv("ISTHMUS_WINRM_USER"), Password: os.Getenv("ISTHMUS_WINRM_PASSWORD"),
+		ClientCertificate: contentOf(t, w.certificateFile), ClientKey: contentOf(t, w.keyFile),
+	}
+	if w.realm != "" {
+		config.Realm = winrm.Realm{Name: w.realm, KDCs: strings.Split(w.kdcs, ",")}
 	}
 	if w.caFile != "" {
 		certificates, err := os.ReadFile(w.caFile)
@@ -145,6 +155,17 @@ func (w *winrmTarget) dial(t *testing.T) *winrm.Client {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// contentOf is the content of a file that a flag names; nil for none.
+func contentOf(t *testing.T, file string) []byte {
+	t.Helper()
+	if file == "" {
+		return nil
+	}
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return content
 }
 
 func (w *winrmTarget) connect(t *testing.T, stateDir string) machine.Machine {
