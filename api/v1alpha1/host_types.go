@@ -337,6 +337,11 @@ type HostStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	HostKeyFingerprint string `json:"hostKeyFingerprint,omitempty"`
+	// RefusedLogin is a digest of the login that the host refused, while it does: an operator
+	// that starts anew does not try it again. The Secret takes part by its resource version.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	RefusedLogin string `json:"refusedLogin,omitempty"`
 	// LastSeenTime is when the host answered last, while it does not answer. It is unset
 	// while the host answers, so that a host that is well costs no writes.
 	// +optional

@@ -267,6 +267,7 @@ var _ = Describe("A Host", func() {
 		Expect(live.Get(b.ctx, types.NamespacedName{Namespace: b.key.Namespace, Name: "web-ssh"}, secret)).To(Succeed())
 		secret.Labels = map[string]string{"seen": "yes"}
 		Expect(live.Update(b.ctx, secret)).To(Succeed())
+		b.pass() // Its new revision is noted.
 		b.silent()
 		Expect(b.endpoint().Version).To(Equal(refused.Version))
 
@@ -278,6 +279,37 @@ var _ = Describe("A Host", func() {
 		b.pass()
 		Expect(b.condition("Ready")).To(Equal("True Connected"))
 		Expect(b.condition("Stalled")).To(Equal("absent"))
+	})
+
+	It("does not try refused credentials again when the operator starts anew", func() {
+		b.create()
+		b.pass()
+		const message = `the host refused user "deploy" (password): check the Secret and the account on the host`
+		b.link(fleet.HostStatus{State: fleet.CredentialsRefused, Version: b.endpoint().Version, Message: message})
+		b.pass()
+		Expect(b.get().Status.RefusedLogin).To(HaveLen(64))
+
+		By("with the same Secret")
+		b.fleet.Reset()
+		b.pass()
+		Expect(b.endpoint().Refused).To(Equal(message))
+
+		By("unless a person asks")
+		b.fleet.Reset()
+		b.update(func(h *v1alpha1.Host) {
+			h.Annotations = map[string]string{v1alpha1.ReconcileRequestAnnotation: "1"}
+		})
+		b.pass()
+		Expect(b.endpoint().Refused).To(BeEmpty())
+
+		By("or the Secret changes")
+		b.fleet.Reset()
+		b.secret(map[string]string{"password": "right"})
+		b.pass()
+		Expect(b.endpoint().Refused).To(BeEmpty())
+		b.link(fleet.HostStatus{State: fleet.Connected, Version: b.endpoint().Version, LastSeen: b.clock.Now()})
+		b.pass()
+		Expect(b.get().Status.RefusedLogin).To(BeEmpty())
 	})
 
 	It("says what is missing in the Secret", func() {

@@ -33,7 +33,21 @@ func (p *pass) writeStatus() {
 		return
 	}
 	p.writeLastSeen()
+	p.writeRefused()
 	p.writeConditions()
+}
+
+// writeRefused notes the login that was refused, until another one is not.
+func (p *pass) writeRefused() {
+	if p.link.Version != p.endpoint.Version {
+		return
+	}
+	switch p.link.State {
+	case fleet.CredentialsRefused:
+		p.object.Status.RefusedLogin = p.endpoint.Login()
+	case fleet.Connected:
+		p.object.Status.RefusedLogin = ""
+	}
 }
 
 // writeLastSeen notes when the host answered last, only while it does not:

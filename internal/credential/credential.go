@@ -13,6 +13,9 @@ type Credentials struct {
 	BecomePassword string
 	// ClientCertificate and ClientKey, PEM, authenticate to a WinRM listener.
 	ClientCertificate, ClientKey []byte
+	// Revision is the Secret's UID and resource version. Unlike Version it means the same to
+	// every process; it also changes when only the Secret's labels do.
+	Revision string
 	// Version changes whenever the credentials do, and only then: a Secret whose
 	// labels change does not make anybody try a refused password once more. It
 	// is a digest under a key of this process, so it tells nothing of the

@@ -59,11 +59,13 @@ type Reader struct{ client.Reader }
 // are there. Which of them are needed depends on how a host is reached: see Lacking.
 func (r Reader) Credentials(ctx context.Context, namespace, name string) (Credentials, error) {
 	key := types.NamespacedName{Namespace: namespace, Name: name}
-	data, err := r.secret(ctx, key)
-	if err != nil {
+	secret := &corev1.Secret{}
+	if err := r.get(ctx, "Secret", key, secret); err != nil {
 		return Credentials{}, err
 	}
+	data := secret.Data
 	credentials := Credentials{
+		Revision:   string(secret.UID) + "/" + secret.ResourceVersion,
 		Username:   line(data[UsernameKey]),
 		Password:   line(data[PasswordKey]),
 		PrivateKey: data[PrivateKeyKey],

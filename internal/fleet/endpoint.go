@@ -34,6 +34,18 @@ func (e Endpoint) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Login is the digest of where and as whom the operator logs in, in a form that
+// the next operator understands: credentials count by the revision of their Secret.
+func (e Endpoint) Login() string {
+	e.Credentials.Version = e.Credentials.Revision
+	for link := &e; link.Jump != nil; link = link.Jump {
+		jump := *link.Jump
+		jump.Credentials.Version = jump.Credentials.Revision
+		link.Jump = &jump
+	}
+	return e.login()
+}
+
 // login is a digest of where and as whom the operator logs in. A host that has
 // refused it will do so again, whatever else is edited: the keys that it may
 // show, its certificate's authority, the directory on it.

@@ -123,6 +123,26 @@ func TestBackOffGrowsAndIsNotHurriedByUsers(t *testing.T) {
 	}
 }
 
+func TestRefusedCredentialsOfAnOperatorBeforeAreNotTried(t *testing.T) {
+	h := start(t)
+	h.host.SetPassword("right")
+	wrong := endpoint("web")
+	wrong.Credentials = credential.Credentials{Username: "ann", Password: "wrong", Version: "1"}
+	wrong.Version, wrong.Refused = wrong.Digest(), "the host refused user ann"
+	h.Configure(hostKey, wrong)
+	h.settled()
+	require.Equal(t, fleet.CredentialsRefused, h.status().State)
+	require.Equal(t, wrong.Refused, h.status().Message)
+	require.Zero(t, h.host.Logins())
+
+	right := wrong
+	right.Credentials.Password, right.Credentials.Version, right.Refused = "right", "2", ""
+	right.Version = right.Digest()
+	h.Configure(hostKey, right)
+	h.eventually("connected", h.state(fleet.Connected))
+	require.Equal(t, 1, h.host.Logins())
+}
+
 func TestRefusedCredentialsStopUntilSomethingChanges(t *testing.T) {
 	h := start(t)
 	h.host.SetPassword("right")

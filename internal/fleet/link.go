@@ -184,6 +184,7 @@ func (l *link) configure(endpoint Endpoint) {
 	l.endpoint, l.configured = endpoint, true
 	if !known {
 		countHost("", l.status.State)
+		l.recall(endpoint)
 	}
 	switch {
 	case !known || endpoint.Version != before.Version:
@@ -199,6 +200,13 @@ func (l *link) configure(endpoint Endpoint) {
 		l.refuseQueue(maintenanceMessage(endpoint.Spec.Maintenance))
 	}
 	l.settle()
+}
+
+// recall takes over that this login was refused before this process began.
+func (l *link) recall(endpoint Endpoint) {
+	if endpoint.Refused != "" {
+		l.refused = refusedLogin{endpoint.login(), endpoint.RequestedAt, endpoint.Refused}
+	}
 }
 
 // renew starts the link anew for the endpoint that it has now. A link that was

@@ -34,6 +34,9 @@ type Endpoint struct {
 	// makes a new connection. The schedule, maintenance and suspension of Spec
 	// take effect without one.
 	Version string
+	// Refused is what an operator that ran before recorded of a refusal of this very login
+	// (Login); empty: nothing. A link that is new is not connected then, as if it had been refused just now.
+	Refused string
 	// RequestedAt is the value of the Host's reconcile request: a new value makes one new attempt.
 	RequestedAt string
 }
