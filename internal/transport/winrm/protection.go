@@ -1,7 +1,6 @@
 package winrm
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/isthmus-dev/isthmus/internal/transport"
@@ -36,13 +35,4 @@ type finalError struct{ err error }
 func (c *Client) finish(err error) error {
 	c.final.CompareAndSwap(nil, &finalError{err: err})
 	return c.final.Load().err
-}
-
-// finishUnprotected remembers a ProtectionError; other errors pass.
-func (c *Client) finishUnprotected(err error) error {
-	var broken *ProtectionError
-	if errors.As(err, &broken) {
-		return c.finish(err)
-	}
-	return err
 }

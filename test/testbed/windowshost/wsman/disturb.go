@@ -1,6 +1,7 @@
 package wsman
 
 import (
+	"bytes"
 	"net/http"
 	"time"
 )
@@ -68,8 +69,9 @@ type disturbed struct {
 func (d *disturbed) Write(content []byte) (int, error) {
 	switch d.in.Trouble {
 	case Forge:
-		content[len(content)*2/3] ^= 1
-		return d.ResponseWriter.Write(content)
+		forged := bytes.Clone(content)
+		forged[len(forged)*2/3] ^= 1
+		return d.ResponseWriter.Write(forged)
 	case DropWithin:
 		_ = d.chunk(content[:len(content)/2]) // the connection ends here anyway
 		panic(http.ErrAbortHandler)
