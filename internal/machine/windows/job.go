@@ -305,9 +305,14 @@ func redactor(secrets []machine.Secret) *redaction.Redactor {
 // redact removes secrets. It comes before anything is cut off.
 func redact(text string, secrets []machine.Secret) string { return redactor(secrets).String(text) }
 
-// printable bounds a message and keeps it on one line of valid text.
+// printable bounds a message and makes valid text of it. Lines stay, as they do
+// on a POSIX host: the receipt escapes them.
 func printable(text string) string {
-	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	text = strings.ToValidUTF8(strings.TrimSpace(strings.Join(lines, "\n")), "?")
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "")
 	}
