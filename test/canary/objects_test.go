@@ -19,7 +19,7 @@ import (
 )
 
 // sudo is what the Linux host asks of who becomes root.
-const sudo = linuxhost.NoPassword
+const sudo = linuxhost.WithPassword
 
 const (
 	linuxFile   = "/etc/canary.conf"
@@ -109,8 +109,11 @@ func (b *bed) files(owner string) map[string]v1alpha1.ExternalServiceSpec {
 	}
 }
 
+// tokenVariable is what the scripts find their secret in.
+const tokenVariable = "TOKEN"
+
 func environment(key string) []v1alpha1.EnvironmentVariable {
-	return []v1alpha1.EnvironmentVariable{{Name: "TOKEN", SecretKeyRef: &v1alpha1.KeyReference{Name: "contents", Key: key}}}
+	return []v1alpha1.EnvironmentVariable{{Name: tokenVariable, SecretKeyRef: &v1alpha1.KeyReference{Name: "contents", Key: key}}}
 }
 
 // scripts see the token, and print it in whatever forms their shells can make of it.

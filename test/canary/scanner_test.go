@@ -166,10 +166,23 @@ func (p *processes) look(known map[string]string) {
 			content, err := os.ReadFile(path)
 			if err == nil && known[path] != string(content) {
 				known[path] = string(content)
-				p.scanner.scan(file, programOf(entry.Name()), content)
+				p.scanner.scan(file, programOf(entry.Name()), withoutToken(content))
 			}
 		}
 	}
+}
+
+// withoutToken leaves out the one variable that a script was declared with: POSIX
+// shows it in the processes of that script, to root and to the script's user (docs/security.md).
+// Anything else in an environment is a leak, and so is the variable's value in another place.
+func withoutToken(environment []byte) []byte {
+	var kept [][]byte
+	for entry := range bytes.SplitSeq(environment, []byte{0}) {
+		if !bytes.HasPrefix(entry, []byte(tokenVariable+"=")) {
+			kept = append(kept, entry)
+		}
+	}
+	return bytes.Join(kept, []byte{0})
 }
 
 // programOf names a process without its arguments.
