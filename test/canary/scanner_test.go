@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -65,8 +64,9 @@ func (s *scanner) scan(sink, place string, text []byte) {
 	}
 }
 
-// scanFiles looks at the files below a directory that were made or changed since
-// a moment before the secrets were made: no other can hold one. Names are looked at as well.
+// scanFiles looks at the files below a directory that were written since a moment
+// before the secrets were made: no other can hold one, and what a host was copied from
+// keeps its times. Names are looked at as well.
 func (s *scanner) scanFiles(sink, dir string, since time.Time, leaveOut func(path string) bool) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -74,7 +74,7 @@ func (s *scanner) scanFiles(sink, dir string, since time.Time, leaveOut func(pat
 		}
 		s.scan(sink, "the name of a file", []byte(entry.Name()))
 		info, err := entry.Info()
-		if err != nil || !info.Mode().IsRegular() || changed(info).Before(since) || leaveOut(path) {
+		if err != nil || !info.Mode().IsRegular() || info.ModTime().Before(since) || leaveOut(path) {
 			return nil //nolint:nilerr // as above
 		}
 		content, err := os.ReadFile(path)
@@ -83,11 +83,6 @@ func (s *scanner) scanFiles(sink, dir string, since time.Time, leaveOut func(pat
 		}
 		return nil
 	})
-}
-
-func changed(info fs.FileInfo) time.Time {
-	status := info.Sys().(*syscall.Stat_t)
-	return time.Unix(status.Ctim.Unix())
 }
 
 // take returns the hits in a sink and forgets them.
