@@ -31,7 +31,7 @@ func runDelete(ctx context.Context, b *Bed, tell Teller) error {
 		return err
 	}
 	tell.Say("the application is gone")
-	if err := errors.Join(b.linuxClean(ctx), b.windowsClean(ctx)); err != nil {
+	if err := b.clean(ctx, 15*time.Second); err != nil {
 		return err
 	}
 	tell.Say("both machines are clean: no service, no file, no state directory")
@@ -46,6 +46,23 @@ func runDelete(ctx context.Context, b *Bed, tell Teller) error {
 	}
 	tell.Say("the Hosts are gone")
 	return nil
+}
+
+// clean waits until nothing is left on the machines. The last receipt, and with it the
+// state directory, goes once nobody needs it: after the object that it is of.
+func (b *Bed) clean(ctx context.Context, within time.Duration) error {
+	deadline := time.Now().Add(within)
+	for {
+		err := errors.Join(b.linuxClean(ctx), b.windowsClean(ctx))
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // reverseOrder sees the gateway go before the services that it was told of.

@@ -237,8 +237,8 @@ func shellFaults(t *testing.T, h *Host) {
 
 func powershell(t *testing.T, h *Host) {
 	c := newClient(t, h)
-	// UTF-16LE of "# isthmus:deliver v1" in base64.
-	const deliver = "powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand IwAgAGkAcwB0AGgAbQB1AHMAOgBkAGUAbABpAHYAZQByACAAdgAxAA=="
+	// UTF-16LE of "# isthmus:deliver v2" in base64.
+	const deliver = "powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand IwAgAGkAcwB0AGgAbQB1AHMAOgBkAGUAbABpAHYAZQByACAAdgAyAA=="
 	input := `{"path":"C:\\Orders\\a.txt","size":3,"sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}` + "\nYWJj\n"
 	if stdout, stderr, code := c.run(deliver, input); code != "0" || !strings.HasPrefix(stdout, `{"ok":true,`) {
 		t.Errorf("%q, %q, %s", stdout, stderr, code)

@@ -62,10 +62,11 @@ func transportProcesses(t *testing.T, c *winrm.Client) {
 		t.Fatalf("Create: %v, %v", output, err)
 	}
 	pid := output.String("ProcessId")
-	found, err := c.Query(t.Context(), "root/cimv2", "SELECT ProcessId, CommandLine FROM Win32_Process WHERE ProcessId = "+pid)
-	if err != nil || len(found) != 1 || found[0].String("CommandLine") != line {
-		t.Errorf("process %s: %v, %v", pid, found, err)
-	}
+	// Wine's own beginning of a process has no command line yet.
+	await(t, "the process with its command line", func() bool {
+		found, err := c.Query(t.Context(), "root/cimv2", "SELECT ProcessId, CommandLine FROM Win32_Process WHERE ProcessId = "+pid)
+		return err == nil && len(found) == 1 && found[0].String("CommandLine") == line
+	})
 	handle := map[string]string{"Handle": pid}
 	if one, err := c.Get(t.Context(), "root/cimv2", "Win32_Process", handle); err != nil || one.String("ProcessId") != pid {
 		t.Errorf("get process %s: %v, %v", pid, one, err)
