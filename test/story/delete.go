@@ -27,7 +27,7 @@ func runDelete(ctx context.Context, b *Bed, tell Teller) error {
 	if err := b.reverseOrder(ctx, tell); err != nil {
 		return err
 	}
-	if err := b.gone(ctx, app, 2*time.Minute); err != nil {
+	if err := b.gone(ctx, app, 4*time.Minute); err != nil {
 		return err
 	}
 	tell.Say("the application is gone")
