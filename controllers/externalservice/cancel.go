@@ -44,11 +44,16 @@ func (p *pass) requestCancel(why string) {
 	p.happen(corev1.EventTypeNormal, "CancelRequested", "Cancel", fmt.Sprintf("job %s is to be cancelled: %s", execution.ID, why))
 }
 
-// endOverdue cancels a job that has run for far too long.
+// endOverdue cancels a job that has run for far too long, by the host's clock and by
+// ours: a host's clock may be wrong by hours, and a job may have waited long for its turn.
 func (p *pass) endOverdue(s situation) {
 	began, err := time.Parse(time.RFC3339, s.receipt.state.Started)
-	if err != nil || s.receipt.state.Phase != machine.JobRunning {
+	execution := p.object.Status.Execution
+	if err != nil || execution == nil || s.receipt.state.Phase != machine.JobRunning {
 		return
+	}
+	if began.Before(execution.StartedAt.Time) {
+		began = execution.StartedAt.Time
 	}
 	if left := began.Add(p.timeout() + overdueGrace).Sub(p.now); left > 0 {
 		p.again(left)
