@@ -3,7 +3,7 @@
 // identity and a receipt on the host). The packages posix and windows below it
 // implement Machine; they are the only two places that know a shell.
 //
-// It promises that a check changes nothing, that a step is idempotent, and that
+// It promises that a check changes nothing, that a step is idempotent but for a user's script that does not say so, and that
 // a job with a given id is begun at most once on a host, whatever number of
 // operators ask for it and whenever they die.
 //
