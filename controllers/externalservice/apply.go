@@ -164,7 +164,6 @@ func (p *pass) act(ctx context.Context, decision act, plan service.Plan) error {
 	if !recorded {
 		return errUnrecorded
 	}
-	p.watch()
 	p.Jobs.Submit(p.hostKey, p.self, machine.Job{
 		ID:      decision.execution.ID,
 		Owner:   p.owner,
@@ -173,6 +172,7 @@ func (p *pass) act(ctx context.Context, decision act, plan service.Plan) error {
 		Secrets: plan.Secrets,
 		Blobs:   p.blobs(plan.Downloads),
 	})
+	p.watch() // after Submit: the receipt of a job on its way is no reason for a look of its own
 	return nil
 }
 

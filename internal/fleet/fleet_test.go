@@ -3,7 +3,9 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -52,15 +54,32 @@ func TestAChangedSetOfChecksMakesAPassAtOnce(t *testing.T) {
 	h := start(t)
 	h.connected()
 	h.Watch(hostKey, orders, fleet.Watch{Checks: []machine.Check{motd}})
-	h.eventually("answered without a step of the clock", h.complete(orders))
+	began := h.clock.Now()
+	h.stepping(5*time.Millisecond, "answered", h.complete(orders))
+	assert.LessOrEqual(t, h.clock.Since(began), 50*time.Millisecond)
 	passes := h.host.Observations()
 	h.Watch(hostKey, orders, fleet.Watch{Checks: []machine.Check{motd}})
 	assert.True(t, h.View(hostKey, orders).Complete, "an equal watch changes nothing")
 	h.Watch(hostKey, orders, fleet.Watch{Checks: []machine.Check{passwd, motd}})
-	h.eventually("answered", func() bool { return h.complete(orders)() && len(h.View(hostKey, orders).Answers) == 2 })
+	h.stepping(5*time.Millisecond, "answered", func() bool { return h.complete(orders)() && len(h.View(hostKey, orders).Answers) == 2 })
 	h.Watch(hostKey, orders, fleet.Watch{Checks: []machine.Check{passwd}})
 	assert.True(t, h.View(hostKey, orders).Complete, "fewer questions are answered already")
 	assert.NotContains(t, h.View(hostKey, orders).Answers, machine.Check(motd))
+	assert.Equal(t, passes+1, h.host.Observations())
+}
+
+func TestObjectsThatComeTogetherAreLookedAtTogether(t *testing.T) {
+	h := start(t)
+	h.connected()
+	passes := h.host.Observations()
+	var all []fleet.Object
+	for i := range 20 {
+		all = append(all, object(fmt.Sprint("together-", i)))
+		h.Watch(hostKey, all[i], fleet.Watch{Checks: []machine.Check{machine.File{Path: fmt.Sprint("/etc/", i)}}})
+	}
+	h.stepping(5*time.Millisecond, "answered", func() bool {
+		return !slices.ContainsFunc(all, func(o fleet.Object) bool { return !h.complete(o)() })
+	})
 	assert.Equal(t, passes+1, h.host.Observations())
 }
 

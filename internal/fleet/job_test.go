@@ -59,8 +59,29 @@ func TestAReceiptIsFollowedThoughNobodyWatchesIt(t *testing.T) {
 	h.stepping(250*time.Millisecond, "finished", func() bool { return h.receipt("b-1") == machine.JobSucceeded })
 	assert.Less(t, h.clock.Since(began), 10*time.Second, "a running job is looked at more often than each minute")
 	h.Forget(hostKey, []string{"b-1"})
-	h.eventually("forgotten", func() bool { return len(h.host.Jobs()) == 0 })
+	h.stepping(250*time.Millisecond, "forgotten", func() bool { return len(h.host.Jobs()) == 0 })
 	assert.NotContains(t, h.View(hostKey, orders).Answers, machine.Check(machine.JobReceipt{ID: "b-1"}))
+}
+
+// A job costs one look at the host, after it was handed over, and two jobs that
+// wait for each other cost one together.
+func TestJobsOnTheirWayCostNoLookOfTheirOwn(t *testing.T) {
+	h := working(t)
+	other := object("other")
+	h.Watch(hostKey, other, fleet.Watch{Checks: []machine.Check{motd}})
+	h.stepping(5*time.Millisecond, "complete", h.complete(other))
+	passes := h.host.Observations()
+	for object, id := range map[fleet.Object]string{orders: "c-1", other: "c-2"} {
+		h.Submit(hostKey, object, restart(id))
+		h.Watch(hostKey, object, fleet.Watch{Checks: []machine.Check{motd, machine.JobReceipt{ID: id}}})
+	}
+	h.eventually("handed over, without a step of the clock", h.handedOver)
+	h.eventually("the other as well", func() bool { return len(h.View(hostKey, other).Queued) == 0 })
+	assert.Equal(t, machine.JobSucceeded, h.receipt("c-1"))
+	assert.LessOrEqual(t, h.host.Observations(), passes+2)
+	h.Forget(hostKey, []string{"c-1"})
+	h.Forget(hostKey, []string{"c-2"})
+	h.stepping(250*time.Millisecond, "forgotten", func() bool { return len(h.host.Jobs()) == 0 })
 }
 
 func TestAnOlderPassDoesNotVouchForAJob(t *testing.T) {

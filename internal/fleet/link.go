@@ -30,6 +30,7 @@ type link struct {
 	address  string          // IP of the latest connection that answered
 	checks   []machine.Check // the union of all users' checks
 	revision int             // of checks
+	wanted   int             // the latest revision that asks for a look of its own
 	beyond   map[machine.Check]bool
 	answers  map[machine.Check]machine.Answer
 	prints   map[machine.Check]uint64 // of answers with text, as they came
@@ -52,6 +53,7 @@ type link struct {
 	handing  *handing  // nil: the lane is free
 	handNext time.Time // not before
 	forget   []string
+	tidyNext time.Time // not before
 
 	// cancellation, beside the lane
 	cancels    []*cancellation
@@ -133,7 +135,7 @@ func (l *link) due() time.Time {
 		earlier(l.nextPass)
 	}
 	if l.wantsMutation() {
-		earlier(l.handNext)
+		earlier(l.mutationNext())
 	}
 	if l.nextCancel() != nil {
 		earlier(l.cancelNext)

@@ -10,8 +10,14 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/machine"
 )
 
-// maxForget is how many receipts are removed by one request.
-const maxForget = 256
+const (
+	// maxForget is how many receipts are removed by one request.
+	maxForget = 256
+	// tidying waits so long for more receipts to be removed by the same request.
+	tidying = time.Second
+	// inTurn is how long the look after a job waits for the jobs that are handed over after it.
+	inTurn = 250 * time.Millisecond
+)
 
 // queued is a job that waits to be handed over.
 type queued struct {
@@ -100,6 +106,9 @@ func (l *link) forgetJobs(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forgetCancels(func(c *cancellation) bool { return slices.Contains(ids, c.id) })
+	if len(l.forget) == 0 {
+		l.tidyNext = l.now().Add(tidying)
+	}
 	for _, id := range ids {
 		if !slices.Contains(l.forget, id) && len(l.forget) < maxQueue {
 			l.forget = append(l.forget, id)
@@ -128,9 +137,17 @@ func (l *link) wantsMutation() bool {
 		l.status.State == Connected && !l.endpoint.Spec.Maintenance.Enabled
 }
 
+// mutationNext is before when none is begun.
+func (l *link) mutationNext() time.Time {
+	if len(l.queue) == 0 && l.tidyNext.After(l.handNext) {
+		return l.tidyNext
+	}
+	return l.handNext
+}
+
 // beginMutation begins the next mutation if its time has come. The caller holds mu.
 func (l *link) beginMutation(now time.Time) {
-	if !l.wantsMutation() || l.handNext.After(now) {
+	if !l.wantsMutation() || l.mutationNext().After(now) {
 		return
 	}
 	conn, limit := l.conn.hold(), timeout(l.endpoint.Spec)
@@ -236,7 +253,18 @@ func (l *link) handedOver(conn *connection, next *queued, state machine.JobState
 	l.followReceipt(u, next.job.ID)
 	l.ramp = 0
 	if l.conn == conn {
+		l.passAfterHandOver()
+	}
+}
+
+// passAfterHandOver looks at what a job has done, and waits a moment for the next one if there is one.
+func (l *link) passAfterHandOver() {
+	soon := l.now().Add(inTurn)
+	switch {
+	case len(l.queue) == 0:
 		l.passSoon()
+	case l.nextPass.IsZero() || l.nextPass.After(soon):
+		l.nextPass = soon
 	}
 }
 

@@ -103,7 +103,7 @@ func (l *link) learn(found finding) {
 	l.setState(Connected, "")
 	l.learnAnswers(found.observed.Answers, found.prints, found.question)
 	l.planPass(now, first)
-	if l.again || l.revision != found.question.revision {
+	if l.again || l.wanted > found.question.revision {
 		l.again = false
 		l.nextPass = now
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
 )
@@ -32,10 +33,11 @@ func (l *link) watch(object Object, watch Watch) {
 		u.watching = true
 		l.status.Users++
 	}
-	if added, removed := compare(before.Checks, watch.Checks); added || removed {
+	if !slices.Equal(before.Checks, watch.Checks) {
 		l.collect()
-		if added {
+		if added, _ := compare(u.unasked(before.Checks), u.unasked(watch.Checks)); added {
 			u.complete, u.revision = false, l.revision
+			l.wanted = l.revision
 			l.lookSoon()
 		}
 	}
@@ -48,10 +50,22 @@ func (l *link) watch(object Object, watch Watch) {
 	l.settle()
 }
 
-// lookSoon makes a pass now unless the link is held back by something.
+// unasked leaves out the receipts of jobs that are on their way: there is nothing
+// to see of them until they are handed over, and then the host is looked at anyway.
+func (u *user) unasked(checks []machine.Check) []machine.Check {
+	return slices.DeleteFunc(slices.Clone(checks), func(check machine.Check) bool {
+		receipt, ok := check.(machine.JobReceipt)
+		return ok && u.jobs[receipt.ID] != nil
+	})
+}
+
+// gathering waits so long for more objects that want to be looked at: they often come together.
+const gathering = 20 * time.Millisecond
+
+// lookSoon makes a pass soon unless the link is held back by something.
 func (l *link) lookSoon() {
-	if l.status.State == Connected {
-		l.passSoon()
+	if soon := l.now().Add(gathering); l.status.State == Connected && l.passing == nil && soon.Before(l.nextPass) {
+		l.nextPass = soon
 	}
 }
 
