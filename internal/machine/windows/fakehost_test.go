@@ -88,7 +88,7 @@ func (h *fakeHost) machine() *Machine {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	m.poll, m.moment = time.Microsecond, time.Minute
+	m.poll, m.moment, m.patient, m.held = time.Microsecond, time.Minute, time.Minute, time.Minute
 	return m
 }
 

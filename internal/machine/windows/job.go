@@ -36,8 +36,8 @@ type outcome struct {
 }
 
 // Start implements machine.Machine. It returns when the job is over, or after a
-// moment if the job runs a script or downloads a file; the job then goes on
-// without the caller. When the connection is lost in the middle, or ctx ends
+// while: a moment if the job runs a script or downloads a file, and longer if it
+// waits for services; the job then goes on without the caller. When the connection is lost in the middle, or ctx ends
 // while Start waits, it returns a LostError and leaves the receipts as they are.
 func (m *Machine) Start(ctx context.Context, job machine.Job) (machine.JobState, error) {
 	if err := checkJob(job); err != nil {
@@ -73,7 +73,8 @@ func (m *Machine) Start(ctx context.Context, job machine.Job) (machine.JobState,
 	}
 }
 
-// patience ends the wait of Start for a job of which a step may take long.
+// patience ends the wait of Start for a job. A host that takes long over a job is
+// not one that does not answer.
 func (m *Machine) patience(job machine.Job) <-chan time.Time {
 	for _, step := range job.Steps {
 		switch step.(type) {
@@ -81,7 +82,7 @@ func (m *Machine) patience(job machine.Job) <-chan time.Time {
 			return time.After(m.moment)
 		}
 	}
-	return nil
+	return time.After(m.patient)
 }
 
 // perform does a job from its beginning, which it tells of, to its receipt.

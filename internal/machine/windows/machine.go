@@ -42,8 +42,10 @@ type Machine struct {
 	cache  *cache
 	// poll is how long to wait before a pending state is looked at again.
 	poll time.Duration
-	// moment is how long Start waits for a job whose steps may take long.
-	moment time.Duration
+	// moment is how long Start waits for a job whose steps may take long, patient for any other.
+	moment, patient time.Duration
+	// held is how long a service that is marked for deletion is waited for.
+	held time.Duration
 	// secured says that this value has seen to the rights of the state directory.
 	secured atomic.Bool
 	// background are the jobs that Start no longer waits for.
@@ -63,8 +65,8 @@ func New(remote Remote, options Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{remote: remote, state: state, cache: newCache(), poll: 250 * time.Millisecond, moment: 2 * time.Second,
-		scripts: newCheckScripts()}, nil
+	return &Machine{remote: remote, state: state, cache: newCache(), poll: 250 * time.Millisecond,
+		moment: 2 * time.Second, patient: 30 * time.Second, held: 30 * time.Second, scripts: newCheckScripts()}, nil
 }
 
 // Close implements machine.Machine. A job that is carried out here ends in the

@@ -327,6 +327,46 @@ func TestDeletionIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A program that holds a deleted service open may do so for days. The job ends and
+// says so, and the next one finds the service marked already.
+func TestAServiceThatIsHeldOpenEndsTheJob(t *testing.T) {
+	h := newFakeHost(t)
+	m := h.machine()
+	must(t, m, job("a", 1, install("h1")[:3]...))
+	h.services["orders"].held = 1 << 30
+	m.held = 20 * time.Millisecond
+	const want = "is marked for deletion and has been there for another 20ms: a program on the host holds it open"
+	for _, id := range []string{"b", "c"} {
+		state, err := m.Start(t.Context(), job(id, 1, machine.DeleteWindowsService{Name: orders}))
+		if err != nil || state.Phase != machine.JobFailed || !strings.Contains(state.Message, want) {
+			t.Errorf("delete: %+v, %v", state, err)
+		}
+	}
+	if deletions := strings.Count(strings.Join(h.effects, "\n"), "delete "); deletions != 1 {
+		t.Errorf("deleted %d times: %v", deletions, h.effects)
+	}
+	h.services["orders"].held = 0
+	must(t, m, job("d", 1, machine.DeleteWindowsService{Name: orders}))
+}
+
+// A job that waits for a service goes on after Start has lost its patience.
+func TestStartIsNotHeldUpByASlowService(t *testing.T) {
+	h := newFakeHost(t)
+	m := h.machine()
+	must(t, m, job("a", 1, install("h1")[:3]...))
+	h.services["orders"].held = 300
+	m.poll, m.patient = time.Millisecond, time.Millisecond
+	state, err := m.Start(t.Context(), job("b", 1, machine.DeleteWindowsService{Name: orders}))
+	if err != nil || state.Phase != machine.JobRunning {
+		t.Fatalf("%+v, %v", state, err)
+	}
+	m.background.Wait()
+	check := machine.JobReceipt{ID: "b"}
+	if got := observe(t, m, check).Answers[check].(machine.JobState); got.Phase != machine.JobSucceeded || h.services["orders"] != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestChangeTouchesWhatDiffers(t *testing.T) {
 	h := newFakeHost(t)
 	m := h.machine()

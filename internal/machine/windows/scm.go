@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
@@ -24,6 +25,7 @@ func (w *work) createService(ctx context.Context, step machine.CreateWindowsServ
 	if err := checkStartMode(all.StartMode); err != nil {
 		return err
 	}
+	held := newHold(step.Name, w.held)
 	for {
 		now, err := w.service(ctx, step.Name)
 		if err != nil {
@@ -40,8 +42,8 @@ func (w *work) createService(ctx context.Context, step machine.CreateWindowsServ
 			return err
 		}
 		// A service of this name is being deleted; its end is waited for.
-		if err := w.wait(ctx); err != nil {
-			return fmt.Errorf("wait for the deletion of the service %q that was there before: %w", step.Name, err)
+		if err := held.wait(ctx, w.Machine); err != nil {
+			return err
 		}
 	}
 }
@@ -204,6 +206,7 @@ func (w *work) delay(ctx context.Context, step machine.ChangeWindowsService, now
 // deleteService deletes a stopped service and waits until it is gone: while
 // somebody holds it open it is only marked.
 func (w *work) deleteService(ctx context.Context, step machine.DeleteWindowsService) error {
+	held := newHold(step.Name, w.held)
 	for asked := false; ; {
 		now, err := w.service(ctx, step.Name)
 		if err != nil || !now.Exists {
@@ -220,8 +223,42 @@ func (w *work) deleteService(ctx context.Context, step machine.DeleteWindowsServ
 			asked = true
 			continue
 		}
-		if err := w.wait(ctx); err != nil {
-			return fmt.Errorf("wait until service %q, which is marked for deletion, is gone: %w", step.Name, err)
+		if err := held.wait(ctx, w.Machine); err != nil {
+			return err
 		}
 	}
+}
+
+// hold is the wait for a service that is marked for deletion: the service control
+// manager keeps it for as long as any program has it open, which may be days.
+type hold struct {
+	service string
+	limit   time.Duration
+	until   time.Time
+}
+
+func newHold(service string, limit time.Duration) hold {
+	return hold{service: service, limit: limit, until: time.Now().Add(limit)}
+}
+
+// wait is one pause, or the end of patience: a person has to find out who holds the service open.
+func (h hold) wait(ctx context.Context, m *Machine) error {
+	if time.Now().After(h.until) {
+		return &HeldOpenError{Service: h.service, For: h.limit}
+	}
+	if err := m.wait(ctx); err != nil {
+		return fmt.Errorf("wait until service %q, which is marked for deletion, is gone: %w", h.service, err)
+	}
+	return nil
+}
+
+// HeldOpenError says that a deleted service does not go away.
+type HeldOpenError struct {
+	Service string
+	For     time.Duration
+}
+
+func (e *HeldOpenError) Error() string {
+	return fmt.Sprintf("service %q is marked for deletion and has been there for another %v: a program on the host holds it open "+
+		"(services.msc, Task Manager, a monitoring agent); it goes when that program lets go of it", e.Service, e.For)
 }
