@@ -187,7 +187,7 @@ func TestPrintingShowsNothing(t *testing.T) {
 		printed := fmt.Sprintf(verb+verb+verb, r, *r, struct{ r *Redactor }{r})
 		printed += fmt.Sprintf(verb+verb, w, *w)
 		printed += string(encoded)
-		for _, form := range append(Forms([]byte("hunter22")), []byte("104"), []byte("hunt"), []byte("68756e")) {
+		for _, form := range append(Forms([]byte("hunter22")), []byte("104 117 110"), []byte("hunt"), []byte("68756e")) {
 			if strings.Contains(printed, string(form)) {
 				t.Errorf("%s prints %q", verb, printed)
 			}

@@ -4,9 +4,11 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +41,7 @@ func TestStory(t *testing.T) {
 	}
 	if t.Failed() {
 		showLogs(t, bed)
+		showObjects(t, bed)
 	}
 	t.Run("secrets", func(t *testing.T) { noSecretInLogs(t, bed) })
 }
@@ -96,8 +99,25 @@ func showLogs(t *testing.T, bed *story.Bed) {
 			t.Log(err)
 			continue
 		}
-		lines := strings.Split(string(content), "\n")
-		t.Logf("%s:\n%s", filepath.Base(log), strings.Join(lines[max(0, len(lines)-60):], "\n"))
+		lines := slices.DeleteFunc(strings.Split(string(content), "\n"), func(line string) bool {
+			return strings.Contains(line, `"msg":"Starting `)
+		})
+		t.Logf("%s:\n%s", filepath.Base(log), strings.Join(lines[max(0, len(lines)-30):], "\n"))
+	}
+}
+
+// showObjects prints what a user would look at to find out what is wrong.
+func showObjects(t *testing.T, bed *story.Bed) {
+	if bed.ControlPlane == nil {
+		return
+	}
+	for _, args := range [][]string{
+		{"get", "all,hybridapplications,externalservices,hosts", "--all-namespaces"},
+		{"get", "events", "--all-namespaces", "--sort-by=.metadata.creationTimestamp"},
+		{"get", "hybridapplications,externalservices,hosts", "--all-namespaces", "--output=yaml"},
+	} {
+		out, err := bed.Kubectl(context.WithoutCancel(t.Context()), args...)
+		t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
 

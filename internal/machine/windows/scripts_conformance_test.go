@@ -91,7 +91,7 @@ func (b *bed) script(t *testing.T) {
 	m := b.operator(t, nil)
 	text := "@echo off\r\necho hello from %~n0\nset /a n=40+2 >nul\necho n is %n% and %TOKEN%\n>&2 echo to standard error\nexit 7\n"
 	got := b.finish(t, m, machine.RunScript{Text: machine.Secret(text), Environment: []machine.Variable{{Name: "TOKEN", Value: machine.Secret("hunter2-hunter2")}}})
-	want := "the script ended with exit code 7: hello from script-0 n is 42 and [redacted] to standard error"
+	want := "the script ended with exit code 7: hello from script-0\nn is 42 and [redacted]\nto standard error"
 	if got.Phase != machine.JobFailed || got.ExitCode != 7 || got.Message != want {
 		t.Errorf("%+v", got)
 	}
