@@ -30,6 +30,22 @@ static HANDLE job(void)
     return handle;
 }
 
+/* create begins the command. Wine fails now and then with ERROR_INTERNAL_ERROR on
+ * a busy machine, before anything of the command has run; Windows does not. */
+static BOOL create(wchar_t *line, const wchar_t *directory, STARTUPINFOW *start, PROCESS_INFORMATION *process)
+{
+    int attempt;
+
+    for (attempt = 0; attempt < 20; attempt++) {
+        if (CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, directory, start, process))
+            return TRUE;
+        if (GetLastError() != ERROR_INTERNAL_ERROR)
+            return FALSE;
+        Sleep(50);
+    }
+    return FALSE;
+}
+
 int main(int argc, char **argv)
 {
     wchar_t *result, *directory, *line;
@@ -51,7 +67,7 @@ int main(int argc, char **argv)
     start.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
     start.hStdError = GetStdHandle(STD_ERROR_HANDLE);
     group = job();
-    if (!CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, directory, &start, &process)) {
+    if (!create(line, directory, &start, &process)) {
         report(result, "failed %lu", GetLastError());
         return 1;
     }
