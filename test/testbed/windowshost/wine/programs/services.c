@@ -34,12 +34,13 @@ static void show(const struct request *r, SC_HANDLE manager, const wchar_t *name
         CloseServiceHandle(service);
         return;
     }
+    words[4] = describe(service);
+    CloseServiceHandle(service);
     status_of_dead(&s);
     words[0] = text_encode(name);
     words[1] = text_encode(c->lpDisplayName);
     words[2] = text_encode(c->lpBinaryPathName);
     words[3] = text_encode(c->lpServiceStartName);
-    words[4] = describe(service);
     words[5] = text_encode(c->lpLoadOrderGroup);
     record(r, "%s %s %s %s %s %s %lu %lu %lu %lu %lu %lu %lu %lu %lu %lu %d", words[0], words[1], words[2], words[3],
            words[4], words[5], c->dwServiceType, c->dwStartType, c->dwErrorControl, s.dwCurrentState,
@@ -47,7 +48,6 @@ static void show(const struct request *r, SC_HANDLE manager, const wchar_t *name
            s.dwProcessId, settings_delayed(name));
     for (i = 0; i < 6; i++)
         free(words[i]);
-    CloseServiceHandle(service);
 }
 
 /* asked tells whether a service is among those that the request names, if it names any. */
@@ -63,9 +63,9 @@ static int asked(const struct request *r, const wchar_t *name)
     return same;
 }
 
-/* show_all sends a record for every service that is a Win32 process, or for those that
+/* list sends a record for every service that is a Win32 process, or for those that
  * are named. */
-static DWORD show_all(const struct request *r, SC_HANDLE manager)
+static DWORD list(const struct request *r, SC_HANDLE manager)
 {
     DWORD size = 0, count = 0, resume = 0, i;
     ENUM_SERVICE_STATUS_PROCESSW *all;
@@ -86,6 +86,19 @@ static DWORD show_all(const struct request *r, SC_HANDLE manager)
             show(r, manager, all[i].lpServiceName);
     free(all);
     return 0;
+}
+
+/* show_all lists for one request at a time. A service that is marked for deletion goes
+ * when nobody has it open, and lists that overlap would keep it for as long as they do. */
+static DWORD show_all(const struct request *r, SC_HANDLE manager)
+{
+    static SRWLOCK one = SRWLOCK_INIT;
+    DWORD code;
+
+    AcquireSRWLockExclusive(&one);
+    code = list(r, manager);
+    ReleaseSRWLockExclusive(&one);
+    return code;
 }
 
 /* create: NAME DISPLAY PATH TYPE START ERROR ACCOUNT PASSWORD */
