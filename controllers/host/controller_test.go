@@ -432,8 +432,21 @@ var _ = Describe("A Host", func() {
 		})
 		b.pass()
 		Expect(b.endpoint().RequestedAt).To(Equal("one"))
+		Expect(b.get().Status.LastHandledReconcileAt).To(BeEmpty(), "the host was not looked at yet")
+		b.link(fleet.HostStatus{State: fleet.Unreachable, Message: "no route to host", Answered: "one"})
+		b.pass()
 		Expect(b.get().Status.LastHandledReconcileAt).To(Equal("one"))
-		b.silent()
+	})
+
+	It("answers a reconcile request at once where no look can be made", func() {
+		b.create()
+		b.pass()
+		b.update(func(h *v1alpha1.Host) {
+			h.Spec.Suspend = true
+			h.Annotations = map[string]string{v1alpha1.ReconcileRequestAnnotation: "two"}
+		})
+		b.pass()
+		Expect(b.get().Status.LastHandledReconcileAt).To(Equal("two"))
 	})
 
 	It("waits with its deletion for its users, and says who they are", func() {

@@ -26,7 +26,7 @@ func (p *pass) writeStatus() {
 	if p.link.Fingerprint != "" {
 		status.HostKeyFingerprint = bounded(p.link.Fingerprint, 256)
 	}
-	if asked := v1alpha1.RequestedAt(p.object.Annotations); asked != "" {
+	if asked := v1alpha1.RequestedAt(p.object.Annotations); asked != "" && (p.link.Answered == asked || !p.looks()) {
 		status.LastHandledReconcileAt = bounded(asked, 256)
 	}
 	if p.verdict.hold {
@@ -35,6 +35,12 @@ func (p *pass) writeStatus() {
 	p.writeLastSeen()
 	p.writeRefused()
 	p.writeConditions()
+}
+
+// looks tells whether a look at the host is on its way. Where none can be made, the
+// conditions answer a request for one.
+func (p *pass) looks() bool {
+	return p.obstacle == nil && p.waiting == "" && !p.object.Spec.Suspend
 }
 
 // writeRefused notes the login that was refused, until another one is not.

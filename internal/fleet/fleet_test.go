@@ -68,6 +68,26 @@ func TestAChangedSetOfChecksMakesAPassAtOnce(t *testing.T) {
 	assert.Equal(t, passes+1, h.host.Observations())
 }
 
+// A request is answered when the look that it asked for has ended, well or not.
+func TestARequestIsAnsweredAfterTheLook(t *testing.T) {
+	h := start(t)
+	h.connected()
+	ask := func(value string) {
+		e := endpoint("web")
+		e.RequestedAt = value
+		h.Configure(hostKey, e)
+	}
+	passes, told := h.host.Observations(), h.hostTold()
+	ask("one")
+	h.eventually("answered", func() bool { return h.status().Answered == "one" })
+	assert.Equal(t, passes+1, h.host.Observations())
+	h.eventually("told", func() bool { return h.hostTold() > told })
+	h.host.Stop()
+	ask("two")
+	h.eventually("answered", func() bool { return h.status().Answered == "two" })
+	assert.Equal(t, fleet.Unreachable, h.status().State)
+}
+
 func TestObjectsThatComeTogetherAreLookedAtTogether(t *testing.T) {
 	h := start(t)
 	h.connected()

@@ -23,6 +23,7 @@ type question struct {
 
 // finding is what a pass learnt.
 type finding struct {
+	request  string // RequestedAt of the endpoint that was asked
 	question question
 	conn     *connection
 	facts    *machine.Facts // nil: as before
@@ -47,7 +48,9 @@ func (l *link) beginPass(now time.Time) {
 	begun := l.fleet.work.begin(func(ctx context.Context) {
 		defer context.AfterFunc(ctx, cancel)()
 		defer cancel()
-		l.endPass(generation, look.run(ctx))
+		found := look.run(ctx)
+		found.request = endpoint.RequestedAt
+		l.endPass(generation, found)
 	})
 	if !begun {
 		cancel()
@@ -70,6 +73,7 @@ func (l *link) endPass(generation int, found finding) {
 		found.conn.retire()
 		return
 	}
+	l.status.Answered = found.request
 	if found.err != nil {
 		l.fail(found.err, found.conn)
 		found.conn.release()
