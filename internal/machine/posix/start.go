@@ -64,7 +64,7 @@ func (m *Machine) compileStart(r *request, job machine.Job, compiled string) {
 	r.WriteString(compiled)
 	r.line("ISTHMUS_%s", r.nonce)
 	r.line("}")
-	r.line("submit %d %s %d", len(compiled), hex.EncodeToString(digest[:]), shortJob)
+	r.line("submit %s %d", hex.EncodeToString(digest[:]), shortJob)
 }
 
 // readReceipt reads the answer to a Start or a Cancel.

@@ -1,8 +1,8 @@
 printf 'boot %s\n' "$B"
 if [ -d /run/systemd/system ]; then echo 'init systemd'; fi
 { IFS= read -r l </proc/sys/kernel/hostname && printf 'hostname %s\n' "$l"; } 2>/dev/null
-l=$(uname -m) && printf 'machine %s\n' "$l"
-l=$(uname -r) && printf 'kernel %s\n' "$l"
+# The release comes first, in whatever order they are asked for.
+l=$(uname -rm) && printf 'kernel %s\nmachine %s\n' "${l% *}" "${l##* }"
 l=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null) && printf 'cpus %s\n' "$l"
 for x in /etc/os-release /usr/lib/os-release; do
 	if [ -r "$x" ]; then

@@ -82,9 +82,11 @@ attributes() {
 }
 # own FILE: the owner is changed only where it must be, for it takes root.
 own() {
-	have=$(stat -L -c '%u %g' -- "$1") || die "cannot look at the new file"
-	want=${owner:-${have% *}}:${group:-${have#* }}
-	if [ "$want" != "${have% *}:${have#* }" ]; then chown -- "$want" "$1" || die "cannot give the file to $want"; fi
+	if [ -n "$owner$group" ]; then
+		have=$(stat -L -c '%u %g' -- "$1") || die "cannot look at the new file"
+		want=${owner:-${have% *}}:${group:-${have#* }}
+		if [ "$want" != "${have% *}:${have#* }" ]; then chown -- "$want" "$1" || die "cannot give the file to $want"; fi
+	fi
 	chmod "$mode" "$1" || die "cannot set mode $mode"
 }
 # place TEMP NAME: rename(2) onto a name, and never into a directory.
@@ -97,7 +99,7 @@ place() {
 # open_new NAME: the new file is opened once, exclusively; all that follows
 # speaks of that open file, and not of a name that somebody else could give to another file.
 open_new() {
-	rm -f -- "./$1"
+	if [ -e "./$1" ] || [ -L "./$1" ]; then rm -f -- "./$1"; fi
 	set -C
 	# Without "command" a shell ends where this fails.
 	{ command exec 9>"./$1"; } 2>/dev/null || die "cannot make a new file in $PWD: is the file system read-only?"

@@ -7,11 +7,13 @@ prepare() {
 		refuse "$S is a symbolic link"
 		return 1
 	fi
-	if ! e=$(mkdir -p "$S/marks" "$S/jobs" "$S/epoch" 2>&1); then
-		refuse "$e"
-		return 1
+	if ! [ -d "$S/marks" ] || ! [ -d "$S/jobs" ] || ! [ -d "$S/epoch" ]; then
+		if ! e=$(mkdir -p "$S/marks" "$S/jobs" "$S/epoch" 2>&1); then
+			refuse "$e"
+			return 1
+		fi
 	fi
-	if [ "$(stat -c %u "$S")" != "$(id -u)" ]; then
+	if ! [ -O "$S" ]; then
 		refuse "$S belongs to another user"
 		return 1
 	fi

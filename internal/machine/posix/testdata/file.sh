@@ -92,7 +92,6 @@ run() {
 G=
 leader=
 if command -v setsid >/dev/null 2>&1; then G=- leader=setsid; fi
-rm -f "$J/pipe" "$J/timeout"
 mkfifo "$J/pipe"
 $leader "$H" -c 'head -c 32768 >"$1/head"; exec tail -c 32768 >"$1/tail"' filter "$J" <"$J/pipe" &
 f=$!
@@ -148,7 +147,11 @@ finish() {
 show >"$J/output"
 if [ "$code" = 124 ] && [ -f "$J/timeout" ]; then printf 'the job ran out of time after %s s\n' "$T" >>"$J/output"; fi
 if [ -n "$how" ]; then printf 'the job was cancelled\n' >>"$J/output"; fi
+if [ -s "$J/output" ]; then
 tail -c 2048 "$J/output" >"$J/message"
+else
+: >"$J/message"
+fi
 step=0
 { read -r step <"$J/step"; } 2>/dev/null
 rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
@@ -283,9 +286,11 @@ fi
 mode=${mode:-644}
 }
 own() {
+if [ -n "$owner$group" ]; then
 have=$(stat -L -c '%u %g' -- "$1") || die "cannot look at the new file"
 want=${owner:-${have% *}}:${group:-${have#* }}
 if [ "$want" != "${have% *}:${have#* }" ]; then chown -- "$want" "$1" || die "cannot give the file to $want"; fi
+fi
 chmod "$mode" "$1" || die "cannot set mode $mode"
 }
 place() {
@@ -295,7 +300,7 @@ no_directory "$2"
 mv -f -- "./$1" "./$2" || die "cannot rename to ${PWD%/}/$2"
 }
 open_new() {
-rm -f -- "./$1"
+if [ -e "./$1" ] || [ -L "./$1" ]; then rm -f -- "./$1"; fi
 set -C
 { command exec 9>"./$1"; } 2>/dev/null || die "cannot make a new file in $PWD: is the file system read-only?"
 set +C

@@ -92,7 +92,6 @@ run() {
 G=
 leader=
 if command -v setsid >/dev/null 2>&1; then G=- leader=setsid; fi
-rm -f "$J/pipe" "$J/timeout"
 mkfifo "$J/pipe"
 $leader "$H" -c 'head -c 32768 >"$1/head"; exec tail -c 32768 >"$1/tail"' filter "$J" <"$J/pipe" &
 f=$!
@@ -148,7 +147,11 @@ finish() {
 show >"$J/output"
 if [ "$code" = 124 ] && [ -f "$J/timeout" ]; then printf 'the job ran out of time after %s s\n' "$T" >>"$J/output"; fi
 if [ -n "$how" ]; then printf 'the job was cancelled\n' >>"$J/output"; fi
+if [ -s "$J/output" ]; then
 tail -c 2048 "$J/output" >"$J/message"
+else
+: >"$J/message"
+fi
 step=0
 { read -r step <"$J/step"; } 2>/dev/null
 rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
