@@ -99,6 +99,19 @@ func TestCancelWhileItEnds(t *testing.T) {
 	})
 }
 
+// TestCancelWhileTheStepIsWrittenDown: who ends the steps may find the file with their number empty.
+func TestCancelWhileTheStepIsWrittenDown(t *testing.T) {
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		require.Equal(t, machine.JobRunning, start(t, m, testJob("blank", machine.RunScript{Text: machine.Secret("sleep 300")})).Phase)
+		require.NoError(t, os.Truncate(filepath.Join(m.options.StateDir, "jobs/blank/step"), 0))
+		require.Equal(t, machine.JobRunning, receipt(t, m, "blank").Phase)
+		state, err := m.Cancel(testContext(t), "blank", 1)
+		require.NoError(t, err)
+		require.Equal(t, machine.JobCancelled, state.Phase)
+		require.Equal(t, state, receipt(t, m, "blank"))
+	})
+}
+
 // TestCancelWithoutSupervisor: the steps run on alone, and who cancels writes the receipt.
 func TestCancelWithoutSupervisor(t *testing.T) {
 	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {

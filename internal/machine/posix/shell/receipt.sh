@@ -20,6 +20,7 @@ job_state() {
 	{ read -r epoch boot pid since begun <"$1/started"; } 2>/dev/null
 	job_ended "$1" && return 0
 	{ read -r step <"$1/step"; } 2>/dev/null
+	step=${step:-0}
 	phase=Running
 	job_lives "$1" || job_ended "$1" || phase=Lost
 }

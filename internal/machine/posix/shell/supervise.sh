@@ -28,14 +28,18 @@ after() {
 	shift
 	"$@"
 }
+# strike SIGNAL PID: a process and its group. One that has just been forked has no group of its own yet.
+strike() {
+	kill "-$1" "$G$2" 2>/dev/null || kill "-$1" "$2" 2>/dev/null
+}
 # expire: the supervisor may be gone, and the number of the steps' process be
 # somebody else's by now.
 expire() {
 	alive "$s" "$since" || return
 	: >"$J/timeout"
-	kill -TERM "$G$s" 2>/dev/null
+	strike TERM "$s"
 	sleep 5
-	if alive "$s" "$since"; then kill -KILL "$G$s" 2>/dev/null; fi
+	if alive "$s" "$since"; then strike KILL "$s"; fi
 }
 # run: the steps in a process group of their own, so that all of it can be
 # ended when the time is over, and what they print through a bounded filter.
@@ -52,7 +56,7 @@ run() {
 	since=${at:-0}
 	printf '%s %s\n' "$s" "$since" >"$J/steps"
 	# Who cancels writes the word first and looks for the process then.
-	if [ -f "$J/cancel" ]; then kill -KILL "$G$s" 2>/dev/null; fi
+	if [ -f "$J/cancel" ]; then strike KILL "$s"; fi
 	after "$T" expire &
 	w=$!
 	wait "$s"
@@ -60,7 +64,9 @@ run() {
 	kill "$w" 2>/dev/null
 	# A job's processes end with it.
 	if [ -n "$G" ]; then kill -KILL "-$s" 2>/dev/null; fi
-	after 2 kill -KILL "$G$f" &
+	# The filter waits for ever for steps that ended before they opened the pipe, and
+	# for what has left their group and holds it open.
+	after 2 strike KILL "$f" &
 	w=$!
 	wait "$f"
 	kill "$w" 2>/dev/null
@@ -107,8 +113,10 @@ finish() {
 	else
 		: >"$J/message"
 	fi
-	step=0
+	# Who ended the steps may have done so while the number was written.
+	step=
 	{ read -r step <"$J/step"; } 2>/dev/null
+	step=${step:-0}
 	rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
 	printf '%s %s %s %s\n' "$code" "$step" "$(now)" "$how" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
 }

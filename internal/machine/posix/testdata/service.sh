@@ -81,12 +81,15 @@ wait "$p"
 shift
 "$@"
 }
+strike() {
+kill "-$1" "$G$2" 2>/dev/null || kill "-$1" "$2" 2>/dev/null
+}
 expire() {
 alive "$s" "$since" || return
 : >"$J/timeout"
-kill -TERM "$G$s" 2>/dev/null
+strike TERM "$s"
 sleep 5
-if alive "$s" "$since"; then kill -KILL "$G$s" 2>/dev/null; fi
+if alive "$s" "$since"; then strike KILL "$s"; fi
 }
 run() {
 G=
@@ -100,14 +103,14 @@ s=$!
 born "$s"
 since=${at:-0}
 printf '%s %s\n' "$s" "$since" >"$J/steps"
-if [ -f "$J/cancel" ]; then kill -KILL "$G$s" 2>/dev/null; fi
+if [ -f "$J/cancel" ]; then strike KILL "$s"; fi
 after "$T" expire &
 w=$!
 wait "$s"
 code=$?
 kill "$w" 2>/dev/null
 if [ -n "$G" ]; then kill -KILL "-$s" 2>/dev/null; fi
-after 2 kill -KILL "$G$f" &
+after 2 strike KILL "$f" &
 w=$!
 wait "$f"
 kill "$w" 2>/dev/null
@@ -152,8 +155,9 @@ tail -c 2048 "$J/output" >"$J/message"
 else
 : >"$J/message"
 fi
-step=0
+step=
 { read -r step <"$J/step"; } 2>/dev/null
+step=${step:-0}
 rm -f "$J"/script.* "$J/pipe" "$J/head" "$J/tail" "$J/steps" "$J/timeout"
 printf '%s %s %s %s\n' "$code" "$step" "$(now)" "$how" >"$J/.exit" && flush "$J/.exit" && mv -f "$J/.exit" "$J/exit"
 }
