@@ -41,6 +41,7 @@ type Client struct {
 	mu            sync.Mutex
 	idleLanes     []*lane
 	idleShells    []*shell
+	leftShells    []*shell // their deletion was asked for in vain
 	closed        bool
 
 	// final is an error after which nothing is sent any more, whoever asks: the

@@ -139,8 +139,53 @@ func perhapsDone(err error) bool {
 func (c *Client) deleteLate(s *shell) {
 	c.inBackground(func(ctx context.Context) {
 		for _, wait := range []time.Duration{0, 200 * time.Millisecond, time.Second, 2 * time.Second} {
-			if pause(ctx, wait) != nil || faultCode(c.insist(ctx, "delete a shell", s.deletion())) != codeShellNotFound {
-				return
+			err := pause(ctx, wait)
+			if err == nil {
+				err = c.insist(ctx, "delete a shell", s.deletion())
+			}
+			if faultCode(err) == codeShellNotFound {
+				continue
+			}
+			if err != nil {
+				c.leave(s)
+			}
+			return
+		}
+	})
+}
+
+// maxLeft bounds the shells that are remembered because they could not be deleted.
+// The host removes those that nobody uses after idleTime anyway.
+const maxLeft = 32
+
+// leave remembers a shell that could not be deleted, for when the host answers again.
+func (c *Client) leave(s *shell) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.leftShells) < maxLeft {
+		c.leftShells = append(c.leftShells, s)
+	}
+}
+
+// takeLeft forgets the shells that could not be deleted, and returns them.
+func (c *Client) takeLeft() []*shell {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left := c.leftShells
+	c.leftShells = nil
+	return left
+}
+
+// sweep deletes the shells that could not be deleted before. The host has just answered.
+func (c *Client) sweep() {
+	left := c.takeLeft()
+	if len(left) == 0 {
+		return
+	}
+	c.inBackground(func(ctx context.Context) {
+		for _, s := range left {
+			if c.deleteShell(ctx, s) != nil {
+				c.leave(s)
 			}
 		}
 	})
@@ -163,6 +208,7 @@ func (c *Client) giveBack(s *shell) {
 	c.idleShells = append(c.idleShells, s)
 	c.mu.Unlock()
 	<-c.shells
+	c.sweep()
 }
 
 // discard deletes a shell, and with it the command that may still run in it,
@@ -170,8 +216,9 @@ func (c *Client) giveBack(s *shell) {
 func (c *Client) discard(s *shell) {
 	c.inBackground(func(ctx context.Context) {
 		defer func() { <-c.shells }()
-		// The host removes the shell after idleTime if this does not reach it.
-		_ = c.deleteShell(ctx, s)
+		if c.deleteShell(ctx, s) != nil {
+			c.leave(s)
+		}
 	})
 }
 
@@ -216,10 +263,18 @@ func (c *Client) insist(ctx context.Context, doing string, m message) error {
 	}
 }
 
+// deleteShells deletes the shells that rest, and those that could not be deleted before.
 func (c *Client) deleteShells(ctx context.Context) error {
-	var all error
+	unwanted := c.takeLeft()
 	for s := c.popShell(); s != nil; s = c.popShell() {
-		all = errors.Join(all, c.deleteShell(ctx, s))
+		unwanted = append(unwanted, s)
+	}
+	var all error
+	for _, s := range unwanted {
+		if err := c.deleteShell(ctx, s); err != nil {
+			c.leave(s)
+			all = errors.Join(all, err)
+		}
 	}
 	return all
 }

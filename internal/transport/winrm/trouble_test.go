@@ -287,6 +287,39 @@ func TestEnumerationIsReleased(t *testing.T) {
 	}
 }
 
+// A shell that cannot be deleted while the host does not answer is deleted when it
+// answers again, and at the latest when the client is closed.
+func TestAShellThatCouldNotBeDeletedIsDeletedLater(t *testing.T) {
+	b := newBed(t, winrm.HTTPS, nil)
+	c := b.dial()
+	abandon := func() {
+		b.Inject(wsman.Injection{Action: "Delete", Trouble: wsman.DropBefore, Times: -1})
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if _, err := c.Run(ctx, winrm.Request{Command: "sleep 60"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * time.Second) // more than anything that is cleared away is asked for
+		if open := b.Counters().OpenShells; open != 1 {
+			t.Fatalf("%d shells are open", open)
+		}
+		b.Calm()
+	}
+	abandon()
+	exercise(t, c)
+	eventually(t, "the shell to be deleted beside the next command", func() bool { return b.Counters().OpenCommands == 0 })
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.nothingLeft()
+	c = b.dial()
+	abandon()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.nothingLeft()
+}
+
 // Three hundred calls, most of them disturbed or cancelled somewhere. Each ends
 // in time; in the end nothing is open on the host, and no goroutine is left.
 func TestThreeHundredTroubles(t *testing.T) {
@@ -355,10 +388,14 @@ func randomTrouble(random *rand.Rand) wsman.Injection {
 	troubles := []wsman.Trouble{wsman.DropBefore, wsman.DropAfter, wsman.Delay, wsman.Fail, wsman.Hang, wsman.Flood, wsman.TooLarge,
 		wsman.DropWithin, wsman.Dribble, wsman.Slow, wsman.Nonsense, wsman.Unauthorized}
 	codes := []uint32{wsman.CodeBusy, wsman.CodeOperationTimeout, wsman.CodeInvalidSelectors, wsman.CodeMaxShells, wsman.CodeMaxOperations, 995}
-	return wsman.Injection{
+	in := wsman.Injection{
 		Action: actions[random.IntN(len(actions))], Trouble: troubles[random.IntN(len(troubles))], Skip: random.IntN(2),
 		Code: codes[random.IntN(len(codes))], Pause: time.Duration(random.IntN(60)) * time.Millisecond,
 	}
+	if in.Code == wsman.CodeInvalidSelectors && (in.Action == "" || in.Action == "Delete") {
+		in.Action = "Command" // A host that denies having the shell that it is to delete is believed.
+	}
+	return in
 }
 
 func randomCall(ctx context.Context, random *rand.Rand, c *winrm.Client) error {
