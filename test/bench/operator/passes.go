@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -41,12 +42,11 @@ func (o *Operator) First(ctx context.Context, hosts []*target.Host) (wall time.D
 	defer ready.Stop()
 	cost, err = o.measure(func() error {
 		began := time.Now()
-		err := errors.Join(
-			all(ctx, objects, func(ctx context.Context, h *v1alpha1.Host) error { return o.Client.Create(ctx, h) }),
-			all(ctx, services, func(ctx context.Context, s *v1alpha1.ExternalService) error { return o.Client.Create(ctx, s) }))
-		if err == nil {
-			err = await(ctx, ready, waiting, isReady)
-		}
+		err := awaitAfter(ctx, ready, waiting, isReady, func(ctx context.Context) error {
+			return errors.Join(
+				all(ctx, objects, func(ctx context.Context, h *v1alpha1.Host) error { return o.Client.Create(ctx, h) }),
+				all(ctx, services, func(ctx context.Context, s *v1alpha1.ExternalService) error { return o.Client.Create(ctx, s) }))
+		})
 		wall = time.Since(began)
 		return err
 	})
@@ -59,13 +59,22 @@ func isReady(object client.Object) bool {
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == service.Generation
 }
 
+// awaitAfter waits for what an action leads to. It listens from before the action on: the
+// API server ends the watch of a client that does not.
+func awaitAfter(ctx context.Context, events watch.Interface, waiting map[string]bool, fits func(client.Object) bool, act func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return await(ctx, events, waiting, fits) })
+	group.Go(func() error { return act(ctx) })
+	return group.Wait()
+}
+
 // await waits until each object that is waited for was seen as it should be.
 func await(ctx context.Context, events watch.Interface, waiting map[string]bool, fits func(client.Object) bool) error {
 	for len(waiting) > 0 {
 		select {
 		case event, open := <-events.ResultChan():
 			if !open {
-				return fmt.Errorf("the watch ended while %d objects were waited for: %w", len(waiting), ctx.Err())
+				return errors.Join(fmt.Errorf("the watch ended while %d objects were waited for", len(waiting)), ctx.Err())
 			}
 			if object, ok := event.Object.(client.Object); ok && waiting[object.GetName()] && fits(object) {
 				delete(waiting, object.GetName())
@@ -106,12 +115,11 @@ func (o *Operator) Requested(ctx context.Context, hosts []*target.Host, also ...
 	stamp := time.Now().Format(time.RFC3339Nano)
 	cost, err = o.measure(func() error {
 		began := time.Now()
-		err := o.request(ctx, stamp, append(append([]*target.Host(nil), also...), hosts...))
-		if err == nil {
-			err = await(ctx, answered, named(hosts), func(object client.Object) bool {
-				return object.(*v1alpha1.Host).Status.LastHandledReconcileAt == stamp
-			})
-		}
+		err := awaitAfter(ctx, answered, named(hosts), func(object client.Object) bool {
+			return object.(*v1alpha1.Host).Status.LastHandledReconcileAt == stamp
+		}, func(ctx context.Context) error {
+			return o.request(ctx, stamp, append(append([]*target.Host(nil), also...), hosts...))
+		})
 		if err == nil {
 			err = o.looked(ctx, looked+uint64(len(hosts)), failures)
 		}
