@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
@@ -35,7 +37,7 @@ func (o *Operator) First(ctx context.Context, hosts []*target.Host) (wall time.D
 	for _, service := range services {
 		waiting[service.Name] = true
 	}
-	ready, err := o.Client.Watch(ctx, &v1alpha1.ExternalServiceList{}, client.InNamespace(namespace))
+	ready, err := o.follow(ctx, &v1alpha1.ExternalServiceList{})
 	if err != nil {
 		return 0, cost, err
 	}
@@ -59,8 +61,20 @@ func isReady(object client.Object) bool {
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == service.Generation
 }
 
-// awaitAfter waits for what an action leads to. It listens from before the action on: the
-// API server ends the watch of a client that does not.
+// follow watches objects from now on. A busy API server ends a watch that is read too
+// slowly for it, as it may at any time; it is taken up where it ended.
+func (o *Operator) follow(ctx context.Context, list client.ObjectList) (watch.Interface, error) {
+	if err := o.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		return nil, err
+	}
+	again := func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		fresh := list.DeepCopyObject().(client.ObjectList)
+		return o.Client.Watch(ctx, fresh, &client.ListOptions{Namespace: namespace, Raw: &options})
+	}
+	return watchtools.NewRetryWatcherWithContext(ctx, list.GetResourceVersion(), &cache.ListWatch{WatchFuncWithContext: again})
+}
+
+// awaitAfter waits for what an action leads to, and listens from before the action on.
 func awaitAfter(ctx context.Context, events watch.Interface, waiting map[string]bool, fits func(client.Object) bool, act func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return await(ctx, events, waiting, fits) })
@@ -99,7 +113,7 @@ func one(of map[string]bool) string {
 func (o *Operator) Requested(ctx context.Context, hosts []*target.Host, also ...*target.Host) (wall time.Duration, cost Cost, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	answered, err := o.Client.Watch(ctx, &v1alpha1.HostList{}, client.InNamespace(namespace))
+	answered, err := o.follow(ctx, &v1alpha1.HostList{})
 	if err != nil {
 		return 0, cost, err
 	}
