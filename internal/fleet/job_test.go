@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/pprof"
 	"sync/atomic"
@@ -85,14 +86,7 @@ func TestJobsOnTheirWayCostNoLookOfTheirOwn(t *testing.T) {
 }
 
 func TestAnOlderPassDoesNotVouchForAJob(t *testing.T) {
-	gate := &gate{asked: make(chan struct{}), answer: make(chan struct{})}
-	h := working(t, func(o *fleet.Options) {
-		connect := o.Connect
-		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
-			m, err := connect(ctx, e)
-			return gated{m, gate}, err
-		}
-	})
+	h, gate := gatedHost(t)
 	gate.closed.Store(true)
 	h.Observe(hostKey, orders)
 	<-gate.asked // and what it will answer is fixed before the job
@@ -106,6 +100,19 @@ func TestAnOlderPassDoesNotVouchForAJob(t *testing.T) {
 	gate.answer <- struct{}{}
 	h.eventually("seen", h.handedOver)
 	assert.Equal(t, machine.JobSucceeded, h.receipt("a-1"))
+}
+
+// gatedHost is a host whose answers are held back while the gate is closed.
+func gatedHost(t *testing.T) (*harness, *gate) {
+	t.Helper()
+	gate := &gate{asked: make(chan struct{}), answer: make(chan struct{})}
+	return working(t, func(o *fleet.Options) {
+		connect := o.Connect
+		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
+			m, err := connect(ctx, e)
+			return gated{m, gate}, err
+		}
+	}), gate
 }
 
 // gate holds answers to observations back while it is closed.
@@ -127,6 +134,31 @@ func (g gated) Observe(ctx context.Context, checks []machine.Check) (machine.Obs
 		<-g.answer
 	}
 	return observed, err
+}
+
+// A job that is handed over during a pass is looked at after it, though the next in
+// the queue is taken back and nothing else asks for a look.
+func TestALookAfterAJobIsNotForgottenDuringAPass(t *testing.T) {
+	h, gate := gatedHost(t)
+	gate.closed.Store(true)
+	h.Observe(hostKey, orders)
+	<-gate.asked
+	release := h.host.BlockStart()
+	h.Submit(hostKey, orders, restart("a-1"))
+	waits := restart("a-2")
+	waits.Blobs = []machine.Blob{{SHA256: "never", Open: func(ctx context.Context) (io.ReadCloser, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}}
+	other := object("other")
+	h.Submit(hostKey, other, waits)
+	release()
+	h.eventually("done on the host", func() bool { return len(h.host.Jobs()) == 1 })
+	h.Cancel(hostKey, other, "a-2")
+	gate.closed.Store(false)
+	gate.answer <- struct{}{}
+	h.eventually("seen without a step of the clock", h.handedOver)
+	assert.Equal(t, machine.JobSucceeded, h.receipt("a-1"))
 }
 
 func TestJobsOfAHostGoOneByOneAndObservationBesideThem(t *testing.T) {
@@ -177,6 +209,22 @@ func TestARebootInTheMiddleIsALostJob(t *testing.T) {
 	h.stepping(time.Second, "back", h.state(fleet.Connected))
 	assert.Equal(t, machine.JobLost, h.receipt("a-1"))
 	assert.Equal(t, []string{"put /tmp/a-1"}, h.host.Journal())
+}
+
+// A look that was asked for and is dropped, because nothing more is tried, does not
+// leave the request without an answer.
+func TestARequestIsAnsweredWhereNothingMoreIsTried(t *testing.T) {
+	h, gate := gatedHost(t)
+	gate.closed.Store(true)
+	e := endpoint("web")
+	e.RequestedAt = "one"
+	h.Configure(hostKey, e)
+	<-gate.asked
+	h.host.SetEpoch(8)
+	h.Submit(hostKey, orders, restart("a-1"))
+	h.eventually("fenced", h.state(fleet.Fenced))
+	gate.answer <- struct{}{}
+	h.eventually("answered", func() bool { return h.status().Answered == "one" })
 }
 
 func TestAStaleLeaderDoesNothingMore(t *testing.T) {

@@ -231,7 +231,7 @@ func (l *link) renew() {
 	}
 	if l.refused.login != "" && l.refused.login == l.endpoint.login() && l.refused.requestedAt == l.endpoint.RequestedAt {
 		l.nextPass = time.Time{}
-		l.status.Version = l.endpoint.Version
+		l.status.Version, l.status.Answered = l.endpoint.Version, l.endpoint.RequestedAt
 		l.setState(CredentialsRefused, l.refused.message)
 		return
 	}

@@ -13,8 +13,9 @@ import (
 const (
 	// maxForget is how many receipts are removed by one request.
 	maxForget = 256
-	// tidying waits so long for more receipts to be removed by the same request.
-	tidying = time.Second
+	// tidying waits so long for more receipts to be removed by the same request. It is short: an
+	// operator that dies meanwhile leaves the receipt of an object that is gone.
+	tidying = 100 * time.Millisecond
 	// inTurn is how long the look after a job waits for the jobs that are handed over after it.
 	inTurn = 250 * time.Millisecond
 )
@@ -261,7 +262,7 @@ func (l *link) handedOver(conn *connection, next *queued, state machine.JobState
 func (l *link) passAfterHandOver() {
 	soon := l.now().Add(inTurn)
 	switch {
-	case len(l.queue) == 0:
+	case len(l.queue) == 0, l.passing != nil: // What is planned during a pass is planned anew when it ends.
 		l.passSoon()
 	case l.nextPass.IsZero() || l.nextPass.After(soon):
 		l.nextPass = soon

@@ -180,6 +180,7 @@ func (l *link) fail(err error, conn *connection) {
 		// was refused, may not bring the link back.
 		l.generation++
 		l.nextPass = time.Time{}
+		l.status.Answered = l.endpoint.RequestedAt
 		if verdict.state == Fenced {
 			l.cancels = nil // They are the newer leader's to ask for.
 		}

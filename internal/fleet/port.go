@@ -85,7 +85,8 @@ type HostStatus struct {
 	Fingerprint string
 	Unpinned    bool // Untrusted because nothing is pinned, rather than changed
 	Users       int  // objects that watch something here
-	// Answered is the RequestedAt that the latest look was made for, whatever came of it.
+	// Answered is the RequestedAt that the latest look was made for, whatever came of
+	// it, or after which no more are made.
 	Answered string
 }
 
