@@ -164,7 +164,11 @@ func (b *bed) job(steps ...machine.Step) machine.Job {
 
 func (b *bed) do(t *testing.T, m *windows.Machine, steps ...machine.Step) {
 	t.Helper()
-	got, err := m.Start(t.Context(), b.job(steps...))
+	job := b.job(steps...)
+	got, err := m.Start(t.Context(), job)
+	if err == nil && got.Phase == machine.JobRunning {
+		got = finished(t, m, job.ID)
+	}
 	if err != nil || got.Phase != machine.JobSucceeded {
 		t.Fatalf("%+v, %v", got, err)
 	}

@@ -109,7 +109,8 @@ func one(of map[string]bool) string {
 
 // Requested is a pass that a person asks for: each Host is annotated, and the
 // pass has ended when each has been answered in its status. That each was looked at
-// anew is not only believed: the operator's metrics count it. Hosts in also are asked, and neither waited for nor expected to answer.
+// anew is not only believed: the operator's metrics count it. Hosts in also are
+// asked, and neither waited for nor expected to answer.
 func (o *Operator) Requested(ctx context.Context, hosts []*target.Host, also ...*target.Host) (wall time.Duration, cost Cost, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
