@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
@@ -168,6 +169,14 @@ func (b *bed) awaitHost(t *testing.T, name, kind string, status metav1.Condition
 	t.Helper()
 	host := &v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	b.await(t, host, func() []metav1.Condition { return host.Status.Conditions }, kind, status)
+}
+
+// ask has the operator read the Secret of a connected Host now, and not within ten minutes.
+func (b *bed) ask(t *testing.T, name string) {
+	t.Helper()
+	host := &v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.ReconcileRequestAnnotation, time.Now().Format(time.RFC3339Nano))
+	must(t, b.client.Patch(t.Context(), host, client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
 func (b *bed) awaitService(t *testing.T, name string, status metav1.ConditionStatus) {
