@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -52,11 +53,24 @@ func StartFleet(ctx context.Context, bed *target.Bed) (*Fleet, error) {
 		}
 		f.fleet.Configure(keyOf(h), f.endpoint(bed, h))
 	}
-	if err := f.await(ctx, begun); err != nil {
+	if err := errors.Join(f.await(ctx, begun), f.connected(ctx)); err != nil {
 		f.Stop()
 		return nil, err
 	}
 	return f, nil
+}
+
+// connected waits until the fleet has taken the answers over: before that a
+// host that is to be looked at has a look under way, and none is added.
+func (f *Fleet) connected(ctx context.Context) error {
+	for _, h := range f.hosts {
+		for status, _ := f.fleet.Host(keyOf(h)); status.State != fleet.Connected; status, _ = f.fleet.Host(keyOf(h)) {
+			if err := sleep(ctx, time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Stop ends all connections.
