@@ -62,7 +62,7 @@ func TestAnswers(t *testing.T) {
 		"LoadState=not-found\nActiveState=inactive\n\nNONCE units 0\n"
 	observation := hear(t, "b boot\nf 0 "+statLine+"\n"+sum+"  /f\na 1\n"+units+
 		"m 0 uid u\nm 0 cluster c\nm 0 object o/p q\nm 0 end \nj 0 Failed 0000000000000000003 boot begun ended 4 5\no 0 oh\no 0  no\n"+
-		"\nNONCE scripts\n\nNONCE script 0\na 0\nhunter2\n\nNONCE ended 3\n\nNONCE script 1\n\nNONCE ended late\n")
+		"\nNONCE scripts\n\nNONCE script 0\na 0\nhunter2\n\nNONCE ended 0 3\n\nNONCE script 1\n\nNONCE ended 1 late\n")
 	require.Equal(t, "boot", observation.BootID)
 	require.Equal(t, map[machine.Check]machine.Answer{
 		machine.File{Path: "/f"}:        machine.FileState{Kind: machine.FileRegular, SHA256: sum, Size: 3, Mode: 0o644, Owner: "root", Group: "root"},
@@ -86,9 +86,9 @@ func TestNonsense(t *testing.T) {
 		"f 0\n", "f 99 " + statLine + "\n", "f -1 x\n", "f 0 " + statLine + "\n", "f 0 zz|||||||||||\n", "h 0 short\n",
 		"m 0 uid u\n", "j 0 Succeeded\n", "j 0 Succeeded x y z a b c\n", "j 0 Nonsense 1 b s e 0 0\n", "NONCE units\nLoadState=loaded\n",
 		"NONCE units\nFailed to connect to bus\n\nNONCE units 1\n", "p 0 Failed \x1b[31m\n", "r\n",
-		"\nNONCE scripts\n", "\nNONCE scripts\n\nNONCE script 0\nx", "\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 0", "\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended -1\n",
-		"\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 256\n", "\nNONCE scripts\n\nNONCE script 7\n\nNONCE ended 0\n", "\nNONCE ended 0\n",
-		"\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended missing\n",
+		"\nNONCE scripts\n", "\nNONCE scripts\n\nNONCE script 0\nx", "\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 0 0", "\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 0 -1\n",
+		"\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 0 256\n", "\nNONCE scripts\n\nNONCE script 7\n\nNONCE ended 7 0\n", "\nNONCE ended 0 0\n", "\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 1 0\n",
+		"\nNONCE scripts\n\nNONCE script 0\n\nNONCE ended 0 missing\n",
 	} {
 		for check, answer := range hear(t, body).Answers {
 			require.IsType(t, machine.Problem{}, answer, "%q: %v", body, check)
@@ -97,6 +97,11 @@ func TestNonsense(t *testing.T) {
 	require.Equal(t, machine.Problem{Reason: "NotSupported", Message: "the host does not run systemd"},
 		hear(t, "NONCE units\nSystem has not been booted with systemd as init system\n\nNONCE units 1\n").Answers[machine.Unit{Name: "u.service"}])
 	require.Equal(t, denied, hear(t, "p 0 AccessDenied\n").Answers[machine.File{Path: "/f"}])
+
+	// What held its output open has no end, and the next one's is not its own.
+	answers := hear(t, "\nNONCE scripts\n\nNONCE script 0\nhunter2\nNONCE script 1\nfine\nNONCE ended 1 0\n").Answers
+	require.Equal(t, "Timeout", answers[firstScript].(machine.Problem).Reason)
+	require.Equal(t, machine.ScriptState{Output: "fine"}, answers[secondScript])
 
 	source := rand.New(rand.NewPCG(3, 4))
 	words := []string{"f", "h", "a", "p", "r", "m", "n", "d", "j", "o", "D", "b", "0", "1", "99", " ", " ", " ", "\n", "\n", statLine, "uid u", "end ", "NONCE", " units", " scripts\n", " script ", " ended ", "late", "LoadState=x", "Absent", "Failed 1 b s e 1 1", "\x00", "\xff"}

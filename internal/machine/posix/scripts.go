@@ -132,7 +132,7 @@ func (m *Machine) compileAttempt(r *request, i int, c machine.Script) {
 	r.line("attempt_%d() {", i)
 	r.line("left %d", seconds(c.Timeout))
 	r.line(`if [ "$T" = 0 ]; then`)
-	r.line(`printf '\n%%s script %d\n\n%%s ended late\n' "$n" "$n"`, i)
+	r.line(`printf '\n%%s script %d\n\n%%s ended %d late\n' "$n" "$n"`, i, i)
 	r.line("return")
 	r.line("fi")
 	r.line(`$L %s -s %d "$T" "$n" "$L" <<'%s' &`, m.shell, i, end)
@@ -167,8 +167,10 @@ func answerScripts(text, nonce string, q *questions) {
 
 func scriptAnswer(text, nonce string, i int, c machine.Script) machine.Answer {
 	_, text, begun := strings.Cut("\n"+text, "\n"+nonce+" script "+itoa(i)+"\n")
-	output, word, ended := strings.Cut("\n"+text, "\n"+nonce+" ended ")
-	word, _, whole := strings.Cut(word, "\n")
+	// The next frame is its end, unless what filters its output was ended.
+	output, frame, _ := strings.Cut("\n"+text, "\n"+nonce+" ")
+	frame, _, whole := strings.Cut(frame, "\n")
+	word, ended := strings.CutPrefix(frame, "ended "+itoa(i)+" ")
 	if !begun || !ended || !whole {
 		return machine.Problem{Reason: "Timeout", Message: "the script left something running that holds its output open; it was ended"}
 	}

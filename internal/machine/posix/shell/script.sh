@@ -31,9 +31,9 @@ life() {
 	end KILL
 	if [ -n "$G" ]; then kill -KILL 0; fi
 }
-# ended WORD... is the last line of an answer.
+# ended WORD is the last line of an answer.
 ended() {
-	printf '\n%s ended %s\n' "$n" "$*"
+	printf '\n%s ended %s %s\n' "$n" "$i" "$1"
 }
 attempt() {
 	hundredths
