@@ -69,11 +69,17 @@ func TestCancelledPassLeavesNothing(t *testing.T) {
 			failed := make(chan error, 1)
 			begun := filepath.Join(t.TempDir(), "begun")
 			go func() {
-				_, err := m.Observe(ctx, []machine.Check{hanging(marker, begun+"1"), hanging(marker, begun+"2")})
+				// The last would be begun when the first has ended.
+				checks := []machine.Check{asking("trap '' TERM; : >" + begun + "1; sleep 1000")}
+				for i := 2; i <= scriptLanes; i++ {
+					checks = append(checks, hanging(marker, fmt.Sprint(begun, i)))
+				}
+				_, err := m.Observe(ctx, append(checks, asking(": >"+begun+"-late", variable("ISTHMUS_MARKER", marker))))
 				failed <- err
 			}()
-			awaitFile(t, begun+"1")
-			awaitFile(t, begun+"2")
+			for i := 1; i <= scriptLanes; i++ {
+				awaitFile(t, fmt.Sprint(begun, i))
+			}
 			if how == "context" {
 				cancel()
 			} else {
@@ -82,6 +88,8 @@ func TestCancelledPassLeavesNothing(t *testing.T) {
 			lost := &transport.LostError{}
 			require.ErrorAs(t, <-failed, &lost)
 			requireNothingLeft(t, marker)
+			requireNothingLeft(t, begun)
+			require.NoFileExists(t, begun+"-late")
 		})
 	}
 }

@@ -22,18 +22,20 @@
 //
 // # Scripts of users
 //
-// A check that is a script is run by a shell of its own, in a session of its own,
-// which feeds it to its interpreter by here-document, in a second session. Beside it waits a timer (TERM, KILL
-// two seconds later, and one second later KILL for whatever holds its output open), and a reader of the
-// request's input, which stays open for as long as somebody waits for the answer:
-// when the request is cancelled or the connection ends, the script does. A
-// connection that only falls silent leaves the timer. Up to four scripts
-// run at once. All of them together have the time of the pass but for four seconds;
-// what has not run or ended by then is a Problem, and so nothing that a script does keeps the other
-// answers, which stand before, from coming. Its environment is exported by the last process before the
-// interpreter, and shows on the host where any environment does: in that process, for its user and root.
-// Of its output tail keeps the end, and values are hidden here. Bash before 5.1 keeps here-documents
-// in files (0600, without a name once they are open), all other shells in pipes.
+// All checks of a request that are scripts run in one room: a shell in a session of its own, which feeds each
+// to its interpreter by here-document, in a session of its own again. In the room waits a timer for the end of
+// the time, and a reader of the request's input, which stays open for as long as somebody waits for the
+// answer: when the request is cancelled or the connection ends, the scripts do. Each of the two sends signals
+// to the room's group: each script is ended (TERM), two seconds later (one, if nobody waits) killed, and one
+// second later goes what waits for something that has left its script's session and holds the output open. The
+// room is out of reach of the KILL with which sshd may end a request's own shell. A script that may take less
+// time than there is has a timer of its own. A connection that only falls silent leaves the timer. Up to four
+// scripts run at once. All of them together have the time of the pass but for four seconds; what has not run
+// or ended by then is a Problem, and so nothing that a script does keeps the other answers, which stand
+// before, from coming. Its environment is exported by the last process before the interpreter, and shows on
+// the host where any environment does: in that process, for its user and root. Of its output tail keeps the
+// end, and values are hidden here. Bash before 5.1 keeps here-documents in files (0600, without a name once
+// they are open), all other shells in pipes.
 //
 // Checks that are no scripts end by themselves.
 //

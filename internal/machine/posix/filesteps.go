@@ -158,7 +158,7 @@ func (c *compiledSteps) runScript(s machine.RunScript) error {
 		interpreter = c.shell
 	}
 	c.text.line("L=")
-	c.text.userScript(interpreter, text, endWord(text), s.Environment)
+	c.text.userScript("", interpreter, text, endWord(text), s.Environment)
 	c.text.line("there || die %s", quote("the host has no program "+excerpt(firstWord(interpreter))+" to run the script with"))
 	c.text.line("( script )")
 	c.text.line("code=$?")

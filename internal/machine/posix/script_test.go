@@ -27,16 +27,20 @@ func TestScriptCheck(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "f")
 		require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
 		for text, want := range map[string]machine.ScriptState{
-			"":                             {},
-			"exit 3":                       {ExitCode: 3},
-			"echo out; echo err >&2":       {Output: "out"},
-			"printf 'a\\nb'; exit 1":       {ExitCode: 1, Output: "a\nb"},
-			"printf 'a\\000b\\n'":          {Output: "ab"},
-			"kill -9 $$":                   {ExitCode: 137},
-			"cat >/dev/null\n:":            {}, // What it reads is the rest of its own text, and then nothing.
-			"sleep 100 & echo started":     {Output: "started"},
-			"pwd; umask; [ -n \"$HOME\" ]": {Output: "/\n0022"},
-			"no-such-command":              {ExitCode: 127},
+			"":                       {},
+			"exit 3":                 {ExitCode: 3},
+			"echo out; echo err >&2": {Output: "out"},
+			"printf 'a\\nb'; exit 1": {ExitCode: 1, Output: "a\nb"},
+			"printf 'a\\000b\\n'":    {Output: "ab"},
+			"kill -9 $$":             {ExitCode: 137},
+			"kill -USR1 $$":          {ExitCode: 138}, // The signals by which its end is told are its own again.
+			"kill -USR2 $$":          {ExitCode: 140},
+			"trap 'exit 5' USR1; kill -USR1 $$; sleep 9": {ExitCode: 5},
+			"kill -TERM 0; sleep 9":                      {ExitCode: 143},
+			"cat >/dev/null\n:":                          {}, // What it reads is the rest of its own text, and then nothing.
+			"sleep 100 & echo started":                   {Output: "started"},
+			"pwd; umask; [ -n \"$HOME\" ]":               {Output: "/\n0022"},
+			"no-such-command":                            {ExitCode: 127},
 		} {
 			require.Equal(t, want, observe(t, m, asking(text)), "%q", text)
 		}
@@ -179,5 +183,96 @@ func TestScriptOutputIsBounded(t *testing.T) {
 			require.LessOrEqual(t, len(answer.Output), maxScriptOutput)
 			require.False(t, strings.ContainsAny(answer.Output, "lno-"), "half a value was shown")
 		}
+	})
+}
+
+// TestScriptsLeaveNoProcesses: what waited beside them is gone with them, long before its time.
+func TestScriptsLeaveNoProcesses(t *testing.T) {
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		short := asking("exit 1")
+		short.Timeout = time.Minute // It has a timer of its own.
+		checks := []machine.Check{short, asking("exit 2"), asking("sleep 100 & exit 3"), asking(""), asking("exit 5"), asking("exit 6")}
+		observation, err := m.Observe(testContext(t), checks)
+		require.NoError(t, err)
+		for i, want := range []int{1, 2, 3, 0, 5, 6} {
+			require.Equal(t, want, observation.Answers[checks[i]].(machine.ScriptState).ExitCode)
+		}
+		requireNothingLeft(t, h.bin)
+	})
+}
+
+// TestScriptIsToldOfItsEnd: TERM comes first, to all that a script has begun and has left in its group.
+func TestScriptIsToldOfItsEnd(t *testing.T) {
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		dir := t.TempDir()
+		polite := func(name string) machine.Script {
+			return asking(fmt.Sprintf(`trap ': >%s/%s; exit' TERM; : >%s/%s-began; while :; do sleep 0.1; done`, dir, name, dir, name))
+		}
+		own := polite("own")
+		own.Timeout = time.Second
+		checks := []machine.Check{own, polite("all")}
+		ctx, cancel := context.WithTimeout(context.Background(), scriptGrace+3*time.Second)
+		defer cancel()
+		observation, err := m.Observe(ctx, checks)
+		require.NoError(t, err)
+		for _, check := range checks {
+			require.Equal(t, "Timeout", observation.Answers[check].(machine.Problem).Reason)
+		}
+		require.FileExists(t, filepath.Join(dir, "own"))
+		require.FileExists(t, filepath.Join(dir, "all"))
+		requireNothingLeft(t, h.bin)
+	})
+}
+
+// TestScriptWithoutSetsid: there is no group to end, but the first process is.
+func TestScriptWithoutSetsid(t *testing.T) {
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		if h.name == "busybox" {
+			return // It has one, whatever is hidden.
+		}
+		hide(t, h, "setsid")
+		slow := asking(`trap '' TERM; exec sleep 1000`)
+		slow.Timeout = time.Second
+		holds := asking("sleep 30 & echo started")
+		holds.Timeout = time.Second
+		checks := []machine.Check{asking("echo yes; exit 3"), slow, asking("exit 4"), holds}
+		began := time.Now()
+		observation, err := m.Observe(testContext(t), checks)
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), 25*time.Second)
+		require.Equal(t, "Timeout", observation.Answers[holds].(machine.Problem).Reason)
+		require.Equal(t, machine.ScriptState{ExitCode: 3, Output: "yes"}, observation.Answers[checks[0]])
+		require.Equal(t, "Timeout", observation.Answers[slow].(machine.Problem).Reason)
+		require.Equal(t, machine.ScriptState{ExitCode: 4}, observation.Answers[checks[2]])
+	})
+}
+
+// TestScriptsHeldOutputKeepsNoOther: what one script left behind in another session costs the others nothing.
+func TestScriptsHeldOutputKeepsNoOther(t *testing.T) {
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		pids := filepath.Join(t.TempDir(), "pids")
+		var checks []machine.Check
+		for i := range 3 * scriptLanes {
+			text := fmt.Sprintf("echo %d; exit %d", i, i)
+			if i >= scriptLanes && i < 2*scriptLanes-1 {
+				text = fmt.Sprintf("setsid sleep 300 & echo $! >>%s; sleep 0.3; echo said %d", pids, i)
+			}
+			checks = append(checks, asking(text))
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), scriptGrace+3*time.Second)
+		defer cancel()
+		observation, err := m.Observe(ctx, checks)
+		for _, pid := range fields(t, pids) {
+			kill(t, pid)
+		}
+		require.NoError(t, err)
+		for i, check := range checks {
+			if i >= scriptLanes && i%scriptLanes < scriptLanes-1 {
+				require.Equal(t, "Timeout", observation.Answers[check].(machine.Problem).Reason, i)
+			} else {
+				require.Equal(t, machine.ScriptState{ExitCode: i, Output: fmt.Sprint(i)}, observation.Answers[check])
+			}
+		}
+		requireNothingLeft(t, h.bin)
 	})
 }

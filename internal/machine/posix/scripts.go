@@ -53,14 +53,14 @@ func validScript(interpreter, text string, variables []machine.Variable) error {
 	return nil
 }
 
-// userScript writes two functions: "there" tells whether the interpreter is,
+// userScript writes two functions: "there", with a suffix, tells whether the interpreter is,
 // and "script" turns the shell that calls it into the interpreter, with the text on its standard
 // input. Variables are exported last, and only then: whatever they are called,
 // nothing of ours is led by them. $L starts a session, or is empty.
-func (s *script) userScript(interpreter, text, end string, variables []machine.Variable) {
+func (s *script) userScript(suffix, interpreter, text, end string, variables []machine.Variable) {
 	words := strings.Fields(interpreter)
 	program := quote(words[0])
-	s.line("there() {")
+	s.line("there%s() {", suffix)
 	if strings.Contains(words[0], "/") {
 		s.line("[ -f %s ] && [ -x %s ]", program, program)
 	} else {
@@ -76,7 +76,7 @@ func (s *script) userScript(interpreter, text, end string, variables []machine.V
 	for i, w := range words {
 		words[i] = quote(w)
 	}
-	s.line("script() {")
+	s.line("script%s() {", suffix)
 	s.line("home")
 	s.line("umask 022")
 	s.line("cd /")
@@ -106,44 +106,36 @@ func (m *Machine) compileScripts(ctx context.Context, r *request, scripts []mach
 	if deadline, bounded := ctx.Deadline(); bounded {
 		budget = time.Until(deadline)
 	}
+	end := r.nonce + "_room"
 	r.line(`printf '\n%%s scripts\n' "$n"`)
 	r.use("scripts")
 	r.line("find_leader")
-	r.line("budget %d", max(1, int64((budget-scriptGrace)/time.Second)))
-	lanes := min(scriptLanes, len(scripts))
-	bodies := make([]script, lanes)
-	for i, c := range scripts {
-		m.compileAttempt(r, i, c)
-		bodies[i%lanes].line("attempt_%d", i)
-	}
-	for i := range bodies {
-		r.line("lane_%d() {\n%s}", i, bodies[i].String())
-	}
-	// Each lane but the last writes to a pipe, which holds what a few scripts say, and is read in its turn.
-	chain := "lane_" + itoa(lanes-1)
-	for i := lanes - 2; i >= 0; i-- {
-		chain = fmt.Sprintf("lane_%d | { %s; cat; }", i, chain)
-	}
-	r.line("%s", chain)
+	r.line(`$L %s -s "$n" "$L" <<'%s' 2>/dev/null`, m.shell, end)
+	r.line("n=$1 L=$2 G=${2:+-}")
+	r.use("process", "home", "script")
+	r.line("mind %d", max(1, int64((budget-scriptGrace)/time.Second)))
+	m.compileLanes(r, scripts)
+	r.line("leave")
+	r.line("%s", end)
 }
 
-func (m *Machine) compileAttempt(r *request, i int, c machine.Script) {
-	end := r.nonce + "_" + itoa(i)
-	r.line("attempt_%d() {", i)
-	r.line("left %d", seconds(c.Timeout))
-	r.line(`if [ "$T" = 0 ]; then`)
-	r.line(`printf '\n%%s script %d\n\n%%s ended %d late\n' "$n" "$n"`, i, i)
-	r.line("return")
-	r.line("fi")
-	r.line(`$L %s -s %d "$T" "$n" "$L" <<'%s' &`, m.shell, i, end)
-	r.line("i=$1 T=$2 n=$3 L=$4 G=${4:+-}")
-	r.use("process", "home", "script")
-	variables := machine.DecodeEnvironment(c.Environment)
-	r.userScript(m.interpreter(c.Interpreter), string(c.Text), r.nonce+"_text", variables)
-	r.line("ask %d", maxScriptOutput+margin(variables)+scriptFrame)
-	r.line("%s", end)
-	r.line(`over "$!"`)
-	r.line("}")
+// compileLanes writes what runs in the room.
+func (m *Machine) compileLanes(r *request, scripts []machine.Script) {
+	lanes := make([]script, min(scriptLanes, len(scripts)))
+	for i, c := range scripts {
+		variables := machine.DecodeEnvironment(c.Environment)
+		r.userScript("_"+itoa(i), m.interpreter(c.Interpreter), string(c.Text), r.nonce+"_text", variables)
+		lanes[i%len(lanes)].line("ask %d %d %d", i, seconds(c.Timeout), maxScriptOutput+margin(variables)+scriptFrame)
+	}
+	for i := range lanes {
+		r.line("lane_%d() {\nlane\n%s}", i, lanes[i].String())
+	}
+	// Each lane but the last writes to a pipe, which holds what a few scripts say, and is read in its turn.
+	chain := "lane_" + itoa(len(lanes)-1)
+	for i := len(lanes) - 2; i >= 0; i-- {
+		chain = fmt.Sprintf("lane_%d | { %s; rest; }", i, chain)
+	}
+	r.line("{ %s; } </dev/null", chain)
 }
 
 // interpreter is the machine's own shell where none is named.
