@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -53,7 +52,11 @@ func StartFleet(ctx context.Context, bed *target.Bed) (*Fleet, error) {
 		}
 		f.fleet.Configure(keyOf(h), f.endpoint(bed, h))
 	}
-	if err := errors.Join(f.await(ctx, begun), f.connected(ctx)); err != nil {
+	err := f.await(ctx, begun)
+	if err == nil {
+		err = f.connected(ctx)
+	}
+	if err != nil {
 		f.Stop()
 		return nil, err
 	}
@@ -63,6 +66,8 @@ func StartFleet(ctx context.Context, bed *target.Bed) (*Fleet, error) {
 // connected waits until the fleet has taken the answers over: before that a
 // host that is to be looked at has a look under way, and none is added.
 func (f *Fleet) connected(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	for _, h := range f.hosts {
 		for status, _ := f.fleet.Host(keyOf(h)); status.State != fleet.Connected; status, _ = f.fleet.Host(keyOf(h)) {
 			if err := sleep(ctx, time.Millisecond); err != nil {

@@ -62,7 +62,7 @@ life() {
 	sleep 1
 	end KILL
 }
-# watch SECONDS: beside the script. A function's own redirections would keep the filter's pipe open, to restore it.
+# watch: beside one script, where it needs more than the room's. A function's own redirections would keep the filter's pipe open, to restore it.
 watch() {
 	w=
 	if [ -n "$own" ] || [ -z "$G" ]; then
