@@ -132,12 +132,18 @@ func TestAnEvilHostCannotGrowTheOperator(t *testing.T) {
 		}
 	}
 	until(500)
+	h.settled()
 	before := weigh()
 	until(passes)
-	grown := weigh() - before
+	h.settled()
+	// A pass on its way holds its answers, which a busy machine takes a while over.
+	var grown int64
+	h.eventually("what the host said is let go of", func() bool {
+		grown = weigh() - before
+		return grown < 2<<20
+	})
 	view := h.View(hostKey, orders)
 	t.Logf("%d KiB more after %d passes; %d answers", grown>>10, passes-500, len(view.Answers))
-	assert.Less(t, grown, int64(2<<20))
 	assert.LessOrEqual(t, len(view.Answers), 9+64)
 	assert.LessOrEqual(t, len(view.JobErrors), 64)
 	assert.Less(t, len(fmt.Sprintf("%+v", view)), 2<<20)
