@@ -234,7 +234,8 @@ func (f *Fleet) Cancel(host HostKey, object Object, id string) {
 	}
 }
 
-// Observe asks for a pass now. A host in back-off is not hurried.
+// Observe asks for a pass now, or, if one is on its way, for another after it:
+// what is seen was so after the call. A host in back-off is not hurried.
 func (f *Fleet) Observe(host HostKey, object Object) {
 	if l := f.find(host); l != nil {
 		l.observe()

@@ -105,20 +105,24 @@ func TestAnOlderPassDoesNotVouchForAJob(t *testing.T) {
 // gatedHost is a host whose answers are held back while the gate is closed.
 func gatedHost(t *testing.T) (*harness, *gate) {
 	t.Helper()
-	gate := &gate{asked: make(chan struct{}), answer: make(chan struct{})}
-	return working(t, func(o *fleet.Options) {
-		connect := o.Connect
-		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
-			m, err := connect(ctx, e)
-			return gated{m, gate}, err
-		}
-	}), gate
+	gate := newGate()
+	return working(t, gate.install), gate
 }
 
 // gate holds answers to observations back while it is closed.
 type gate struct {
 	closed        atomic.Bool
 	asked, answer chan struct{}
+}
+
+func newGate() *gate { return &gate{asked: make(chan struct{}), answer: make(chan struct{})} }
+
+func (g *gate) install(o *fleet.Options) {
+	connect := o.Connect
+	o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
+		m, err := connect(ctx, e)
+		return gated{m, g}, err
+	}
 }
 
 type gated struct {

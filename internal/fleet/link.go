@@ -327,7 +327,10 @@ func (l *link) unneeded() bool {
 func (l *link) observe() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.status.State == Connected {
+	switch {
+	case l.passing != nil: // It may have been begun before what it is to see; if it fails, the back-off stands.
+		l.again = true
+	case l.status.State == Connected:
 		l.passSoon()
 		l.settle()
 	}

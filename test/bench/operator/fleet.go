@@ -63,8 +63,8 @@ func StartFleet(ctx context.Context, bed *target.Bed) (*Fleet, error) {
 	return f, nil
 }
 
-// connected waits until the fleet has taken the answers over: before that a
-// host that is to be looked at has a look under way, and none is added.
+// connected waits until the fleet has taken the answers over, so that no pass
+// pays for what is left of the first looks.
 func (f *Fleet) connected(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
