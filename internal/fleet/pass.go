@@ -171,7 +171,6 @@ func (l *link) fail(err error, conn *connection) {
 		l.status.SeenKey, l.status.Fingerprint = verdict.seen, verdict.fingerprint
 	}
 	l.setState(verdict.state, message)
-	l.again = false
 	if verdict.state == CredentialsRefused {
 		l.refused = refusedLogin{l.endpoint.login(), l.endpoint.RequestedAt, message}
 	}

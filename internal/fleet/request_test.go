@@ -28,3 +28,19 @@ func TestALookIsAskedForDuringTheFirstOne(t *testing.T) {
 	gate.answer <- struct{}{}
 	h.eventually("seen without a step of the clock", func() bool { return h.motdSize() == 5 })
 }
+
+// A look that is owed is not forgotten because a job fails while one is on its way.
+func TestALookIsAskedForWhileAJobIsLost(t *testing.T) {
+	h, gate := gatedHost(t)
+	gate.closed.Store(true)
+	h.Observe(hostKey, orders)
+	<-gate.asked
+	h.host.Put("/etc/motd", fleettest.File{Content: []byte("later")})
+	h.Observe(hostKey, orders)
+	h.host.LoseReply(fleettest.BeforeEffect)
+	h.Submit(hostKey, orders, restart("a-1"))
+	h.eventually("lost", h.state(fleet.Unreachable))
+	gate.closed.Store(false)
+	gate.answer <- struct{}{}
+	h.eventually("seen without a step of the clock", func() bool { return h.motdSize() == 5 })
+}
