@@ -76,11 +76,20 @@ func (l *link) endPass(generation int, found finding) {
 	l.status.Answered = found.request
 	if found.err != nil {
 		l.fail(found.err, found.conn)
-		found.conn.release()
-		return
+	} else {
+		l.learn(found)
 	}
-	l.learn(found)
 	found.conn.release()
+	if found.request != l.endpoint.RequestedAt {
+		l.answerNext(found.request)
+	}
+}
+
+// answerNext has a look made for a request that came while the one for an earlier
+// request was on its way, also where that one found that nothing more is to be tried.
+func (l *link) answerNext(earlier string) {
+	l.status.Answered, l.refused.requestedAt = earlier, earlier
+	l.nextPass = l.now()
 }
 
 // learn takes over the answers of a host.

@@ -1,11 +1,15 @@
 package fleet_test
 
 import (
+	"context"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
 
 	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/fleet/fleettest"
 	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
 // motdSize is what is known of a file that a test changes.
@@ -43,4 +47,32 @@ func TestALookIsAskedForWhileAJobIsLost(t *testing.T) {
 	gate.closed.Store(false)
 	gate.answer <- struct{}{}
 	h.eventually("seen without a step of the clock", func() bool { return h.motdSize() == 5 })
+}
+
+// The password may have been set right between an attempt and the request for another.
+func TestARequestDuringAnAttemptThatIsRefusedIsAnsweredByAnother(t *testing.T) {
+	begun, answer := make(chan struct{}, 10), make(chan error)
+	h := start(t, func(o *fleet.Options) {
+		connect := o.Connect
+		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
+			begun <- struct{}{}
+			if err := <-answer; err != nil {
+				return nil, err
+			}
+			return connect(ctx, e)
+		}
+	})
+	e := endpoint("web")
+	h.Configure(hostKey, e)
+	h.eventually("begun", func() bool { return len(begun) == 1 })
+	e.RequestedAt = "one"
+	h.Configure(hostKey, e)
+	answer <- &transport.CredentialsError{}
+	h.eventually("another attempt", func() bool { return len(begun) == 2 })
+	assert.Empty(t, h.status().Answered)
+	answer <- &transport.CredentialsError{}
+	h.eventually("answered", func() bool { return h.status().Answered == "one" })
+	h.settled()
+	assert.Equal(t, fleet.CredentialsRefused, h.status().State)
+	assert.Len(t, begun, 2, "one request, one attempt")
 }
