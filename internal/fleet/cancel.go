@@ -130,7 +130,7 @@ func (l *link) cancelled(conn *connection, next *cancellation, state machine.Job
 		}
 		return
 	}
-	if u := l.users[next.object]; u != nil && l.conn == conn {
+	if u := l.users[next.object]; u != nil && l.status.State == Connected {
 		l.followReceipt(u, next.id)
 		l.ramp = 0
 		l.passSoon()

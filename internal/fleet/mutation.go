@@ -240,8 +240,12 @@ func (l *link) handedOver(conn *connection, next *queued, state machine.JobState
 		if u != nil {
 			l.refuseJob(u, next.job.ID, l.handOverMessage(err))
 		}
-		if l.conn == conn && !refusedByHost(err) {
+		switch {
+		case refusedByHost(err):
+		case l.conn == conn:
 			l.fail(err, conn)
+		default: // A connection that came after this one may have looked before the host began the job.
+			l.passAfterHandOver()
 		}
 		return
 	}
@@ -253,15 +257,15 @@ func (l *link) handedOver(conn *connection, next *queued, state machine.JobState
 	u.jobs[next.job.ID] = &stage{handed: true, after: l.passes}
 	l.followReceipt(u, next.job.ID)
 	l.ramp = 0
-	if l.conn == conn {
-		l.passAfterHandOver()
-	}
+	l.passAfterHandOver()
 }
 
 // passAfterHandOver looks at what a job has done, and waits a moment for the next one if there is one.
+// The link may have a new connection by now; a host in back-off is looked at in any case.
 func (l *link) passAfterHandOver() {
 	soon := l.now().Add(inTurn)
 	switch {
+	case l.status.State != Connected:
 	case len(l.queue) == 0, l.passing != nil: // What is planned during a pass is planned anew when it ends.
 		l.passSoon()
 	case l.nextPass.IsZero() || l.nextPass.After(soon):
