@@ -71,37 +71,45 @@ func untrusted(err error) *transport.TrustError {
 	return &transport.TrustError{Reason: transport.TrustMismatch, Fingerprint: "not seen", Err: err}
 }
 
-// verifier is the host key callback of one handshake: it remembers what it saw.
+// verifier is the host key callback of one connection: it remembers what it saw in the handshake.
 type verifier struct {
 	pins pins
 	now  time.Time
-	seen ssh.PublicKey // the key, also where a certificate of it was shown
+	// seen is the key, also where a certificate of it was shown. It is written once: a host
+	// may ask for new keys, and show its own again, while it is read.
+	seen ssh.PublicKey
 }
 
 func (v *verifier) check(_ string, _ net.Addr, shown ssh.PublicKey) error {
 	if certificate, ok := shown.(*ssh.Certificate); ok {
-		v.seen = certificate.Key
+		v.remember(certificate.Key)
 		return v.checkCertificate(certificate)
 	}
-	v.seen = shown
+	v.remember(shown)
 	if err := tooShort(shown); err != nil {
-		return v.mismatch(err)
+		return v.mismatch(shown, err)
 	}
 	for _, pinned := range v.pins.keys {
 		if bytes.Equal(pinned.Marshal(), shown.Marshal()) {
 			return nil
 		}
 	}
-	err := v.mismatch(nil)
+	err := v.mismatch(shown, nil)
 	if v.pins.none() {
 		err.Reason = transport.TrustUnpinned
 	}
 	return err
 }
 
-func (v *verifier) mismatch(err error) *transport.TrustError {
+func (v *verifier) remember(key ssh.PublicKey) {
+	if v.seen == nil {
+		v.seen = key
+	}
+}
+
+func (v *verifier) mismatch(key ssh.PublicKey, err error) *transport.TrustError {
 	return &transport.TrustError{
-		Reason: transport.TrustMismatch, Seen: keyLine(v.seen), Fingerprint: ssh.FingerprintSHA256(v.seen),
+		Reason: transport.TrustMismatch, Seen: keyLine(key), Fingerprint: ssh.FingerprintSHA256(key),
 		Accepted: v.pins.String(), Err: err,
 	}
 }
@@ -110,14 +118,14 @@ func (v *verifier) mismatch(err error) *transport.TrustError {
 // is good for no host here, and for every host there.
 func (v *verifier) checkCertificate(certificate *ssh.Certificate) error {
 	if err := v.unfit(certificate); err != nil {
-		return v.mismatch(fmt.Errorf("it shows a certificate of authority %s for %s: %w",
+		return v.mismatch(certificate.Key, fmt.Errorf("it shows a certificate of authority %s for %s: %w",
 			ssh.FingerprintSHA256(certificate.SignatureKey), principals(certificate), err))
 	}
 	err := validAt(certificate, v.now)
 	if notYet := (&notYetError{}); err == nil || errors.As(err, &notYet) {
 		return err
 	}
-	return v.mismatch(err)
+	return v.mismatch(certificate.Key, err)
 }
 
 // unfit says why a certificate is none for this host, at whatever time.
