@@ -39,6 +39,10 @@ func (l *link) beginPass(now time.Time) {
 		return
 	}
 	generation, endpoint, conn := l.generation, l.endpoint, l.conn
+	request := endpoint.RequestedAt
+	if request == l.status.Answered {
+		endpoint.RequestedAt = "" // Nobody waits for it any longer.
+	}
 	var bootID string
 	if l.status.Facts != nil {
 		bootID = l.status.Facts.BootID
@@ -49,7 +53,7 @@ func (l *link) beginPass(now time.Time) {
 		defer context.AfterFunc(ctx, cancel)()
 		defer cancel()
 		found := look.run(ctx)
-		found.request = endpoint.RequestedAt
+		found.request = request
 		l.endPass(generation, found)
 	})
 	if !begun {

@@ -38,6 +38,7 @@ type Endpoint struct {
 	// (Login); empty: nothing. A link that is new is not connected then, as if it had been refused just now.
 	Refused string
 	// RequestedAt is the value of the Host's reconcile request: a new value makes one new attempt.
+	// Connect is given it with the attempts that are to answer it, and an empty one with others.
 	RequestedAt string
 }
 

@@ -76,3 +76,29 @@ func TestARequestDuringAnAttemptThatIsRefusedIsAnsweredByAnother(t *testing.T) {
 	assert.Equal(t, fleet.CredentialsRefused, h.status().State)
 	assert.Len(t, begun, 2, "one request, one attempt")
 }
+
+// A jump host that refused us is asked again for a new request: of a hundred Hosts behind it,
+// each with a request of its own from long ago, none may pass for one.
+func TestAnAttemptIsForTheRequestThatIsNotAnsweredYet(t *testing.T) {
+	attempts := make(chan string, 10)
+	h := start(t, func(o *fleet.Options) {
+		connect := o.Connect
+		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
+			attempts <- e.RequestedAt
+			return connect(ctx, e)
+		}
+	})
+	e := endpoint("web")
+	e.RequestedAt = "long ago"
+	h.Configure(hostKey, e)
+	h.eventually("answered", func() bool { return h.status().Answered == "long ago" })
+	assert.Equal(t, "long ago", <-attempts)
+	h.host.Drop()
+	h.Observe(hostKey, orders)
+	assert.Empty(t, <-attempts)
+	h.host.Stop()
+	e.RequestedAt = "now"
+	h.Configure(hostKey, e)
+	assert.Equal(t, "now", <-attempts)
+	h.eventually("answered", func() bool { return h.status().Answered == "now" })
+}
