@@ -20,14 +20,12 @@ import (
 // nothing about what is behind it, nor about the jump host.
 var errJumpLost = errors.New("the connection to the jump host was lost")
 
-// forward connects to an address from the host (RFC 4254, section 7.2).
+// forward connects to an address from the host (RFC 4254, section 7.2). It calls
+// ended once, when nothing goes through the host any longer.
 func (c *Client) forward(ctx context.Context, config Config, ended func()) (net.Conn, error) {
-	host, text, err := net.SplitHostPort(config.Address)
+	host, port, err := hostPort(config.Address)
 	if err != nil {
-		return nil, unreachable(config, err)
-	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
+		ended()
 		return nil, unreachable(config, err)
 	}
 	opened := c.openChannel(ctx, "direct-tcpip", ssh.Marshal(struct {
@@ -35,7 +33,7 @@ func (c *Client) forward(ctx context.Context, config Config, ended func()) (net.
 		Port       uint32
 		Originator string
 		From       uint32
-	}{host, uint32(port), "127.0.0.1", 0}), ended)
+	}{host, port, "127.0.0.1", 0}), ended)
 	if opened.err == nil {
 		return newForwarded(c, config.Address, opened, ended), nil
 	}
@@ -43,6 +41,15 @@ func (c *Client) forward(ctx context.Context, config Config, ended func()) (net.
 		ended()
 	}
 	return nil, unreachable(config, forwardError(opened))
+}
+
+func hostPort(address string) (host string, port uint32, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	number, err := strconv.ParseUint(text, 10, 16)
+	return host, uint32(number), err
 }
 
 func unreachable(config Config, err error) error {

@@ -402,6 +402,18 @@ func TestJumpThatForwardsNothing(t *testing.T) {
 	require.ErrorContains(t, err, "does not allow it (AllowTcpForwarding, PermitOpen)")
 }
 
+// TestPortThatIsNone: what is wrong with an address holds no jump host for ever.
+func TestPortThatIsNone(t *testing.T) {
+	pool := newTestPool(t)
+	bastion, target := newFakeHost(t, nil), newFakeHost(t, nil)
+	config := via(target, bastion)
+	config.Address = "127.0.0.1:ssh"
+	_, err := pool.Dial(context.Background(), config)
+	unreachable := &transport.UnreachableError{}
+	require.ErrorAs(t, err, &unreachable)
+	require.Zero(t, pool.jumps[config.Jump.Version].users)
+}
+
 // TestAddressesBehindJumps: what the operator may not connect to, a jump host is not asked to either.
 func TestAddressesBehindJumps(t *testing.T) {
 	forbidden := errors.New("forbidden")
