@@ -110,6 +110,29 @@ func TestAFlappingHostIsNotHammered(t *testing.T) {
 	assert.True(t, h.View(hostKey, orders).Complete, "what was learnt stays")
 }
 
+// TestReceiptsThatCannotBeRemovedCostFewConnections: the host loses the connection each time that it is asked to.
+func TestReceiptsThatCannotBeRemovedCostFewConnections(t *testing.T) {
+	h := start(t, func(o *fleet.Options) {
+		connect := o.Connect
+		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
+			m, err := connect(ctx, e)
+			return hoarder{m}, err
+		}
+	})
+	h.connected()
+	h.Forget(hostKey, []string{"a-1"})
+	began := h.clock.Now()
+	h.stepping(time.Second, "an hour", func() bool { return h.clock.Since(began) > time.Hour })
+	assert.LessOrEqual(t, h.host.Logins(), 30)
+	assert.Greater(t, h.host.Logins(), 5, "it is tried again")
+}
+
+type hoarder struct{ machine.Machine }
+
+func (hoarder) Forget(context.Context, []string) error {
+	return &transport.LostError{Doing: "forget jobs", Err: errors.New("connection reset by peer")}
+}
+
 // TestAHostKeyThatChangesInTheMiddle stops everything before a credential is sent.
 func TestAHostKeyThatChangesInTheMiddle(t *testing.T) {
 	h := start(t)

@@ -54,6 +54,7 @@ type link struct {
 	handNext time.Time // not before
 	forget   []string
 	tidyNext time.Time // not before
+	untidied int       // attempts in a row that removed nothing
 
 	// cancellation, beside the lane
 	cancels    []*cancellation

@@ -304,9 +304,13 @@ func (l *link) clearUp(ctx context.Context, conn *connection, ids []string, limi
 	defer l.settle()
 	l.handing = nil
 	if err == nil {
+		l.untidied = 0
 		l.forget = slices.DeleteFunc(l.forget, func(id string) bool { return slices.Contains(ids, id) })
 		return
 	}
+	// The link's own back-off begins anew with each look that is answered.
+	l.untidied++
+	l.tidyNext = l.now().Add(backoff(l.untidied))
 	if l.conn == conn {
 		l.fail(err, conn)
 	}
