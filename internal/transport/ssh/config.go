@@ -38,7 +38,8 @@ type Config struct {
 	// configurations of one Version share a connection.
 	Version string
 	// RequestedAt is when a person asked last for another attempt, in any form. A
-	// jump host that has refused its credentials is asked again for another value only.
+	// jump host that has refused its credentials is asked again for another value
+	// only, of the host's own or of a jump host's on the way.
 	RequestedAt string
 	// DialTimeout bounds connecting, verifying and authenticating together. Default 10 s.
 	DialTimeout time.Duration
@@ -58,6 +59,15 @@ func (c Config) where() string {
 		return c.Address
 	}
 	return c.Address + " through jump host " + c.Jump.Address
+}
+
+// request tells the requests of people for this host and for all on the way from others.
+func (c Config) request() string {
+	text := c.RequestedAt
+	for jump := c.Jump; jump != nil; jump = jump.Jump {
+		text += "\n" + jump.RequestedAt
+	}
+	return text
 }
 
 // String implements fmt.Stringer without the secrets.

@@ -92,12 +92,11 @@ func (p *Pool) board(config Config) (*jump, *Client, *flight, error) {
 		return j, j.client, nil, nil
 	}
 	if j.flight == nil {
-		request := config.RequestedAt + "\n" + config.Jump.RequestedAt
-		if err := j.resting(request, time.Now()); err != nil {
+		if err := j.resting(config.request(), time.Now()); err != nil {
 			p.rest(j)
 			return nil, nil, nil, err
 		}
-		p.launch(j, request)
+		p.launch(j, config)
 	}
 	j.flight.waiting++
 	return j, nil, j.flight, nil
@@ -114,15 +113,17 @@ func (j *jump) resting(request string, now time.Time) error {
 	return nil
 }
 
-// launch begins a dial. The caller holds mu.
-func (p *Pool) launch(j *jump, request string) {
+// launch begins a dial for a host. The caller holds mu.
+func (p *Pool) launch(j *jump, config Config) {
+	hop := *config.Jump
+	hop.RequestedAt = config.RequestedAt + "\n" + hop.RequestedAt // It is asked of the hops before this one too.
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &flight{done: make(chan struct{}), cancel: cancel}
 	j.flight = f
 	p.tasks.Go(func() {
 		defer cancel()
-		client, err := p.Dial(ctx, j.config)
-		p.land(j, client, err, request)
+		client, err := p.Dial(ctx, hop)
+		p.land(j, client, err, config.request())
 	})
 }
 

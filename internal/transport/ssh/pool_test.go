@@ -307,6 +307,45 @@ func TestRefusedJumpIsAskedAgainForAPerson(t *testing.T) {
 	require.NoError(t, j.resting("once more", now.Add(time.Hour)))
 }
 
+// TestARequestReachesEveryHop: a person asks once more, at the target or at a hop, when the
+// first hop lets us in again.
+func TestARequestReachesEveryHop(t *testing.T) {
+	for name, ask := range map[string]func(*Config){
+		"at the target":    func(c *Config) { c.RequestedAt = "please" },
+		"at the first hop": func(c *Config) { c.Jump.Jump.RequestedAt = "please" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := newTestPool(t)
+			var closed atomic.Bool
+			closed.Store(true)
+			first, second, target := newFakeHost(t, func(h *fakeHost) {
+				h.config.PasswordCallback = func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) {
+					if closed.Load() {
+						return nil, io.EOF
+					}
+					return nil, nil
+				}
+			}), newFakeHost(t, nil), newFakeHost(t, nil)
+			_, err := pool.Dial(context.Background(), via(target, first, second))
+			refused := &transport.CredentialsError{}
+			require.ErrorAs(t, err, &refused)
+			closed.Store(false)
+			pool.mu.Lock()
+			for _, j := range pool.jumps {
+				j.until = time.Now()
+			}
+			pool.mu.Unlock()
+			_, err = pool.Dial(context.Background(), via(target, first, second))
+			require.ErrorAs(t, err, &refused, "nobody has asked")
+			config := via(target, first, second)
+			ask(&config)
+			client, err := pool.Dial(context.Background(), config)
+			require.NoError(t, err)
+			require.NoError(t, client.Close())
+		})
+	}
+}
+
 // TestJumpIsLeftAloneAfterFailures, longer each time.
 func TestJumpIsLeftAloneAfterFailures(t *testing.T) {
 	now := time.Now()
