@@ -202,6 +202,37 @@ func TestALostReplyIsNeverASecondEffect(t *testing.T) {
 	}
 }
 
+// TestALoginThatIsRefusedInTheMiddleOfAJob: a job may change the very account or certificate by which it is carried out.
+func TestALoginThatIsRefusedInTheMiddleOfAJob(t *testing.T) {
+	for _, err := range []error{
+		&transport.CredentialsError{Method: "NTLM", User: "ann"},
+		&transport.TrustError{Reason: transport.TrustMismatch, Fingerprint: "SHA256:new"},
+	} {
+		h := working(t, func(o *fleet.Options) {
+			connect := o.Connect
+			o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
+				m, failed := connect(ctx, e)
+				return turncoat{m, err}, failed
+			}
+		})
+		h.Submit(hostKey, orders, restart("a-1"))
+		h.eventually("handed back", func() bool { return h.View(hostKey, orders).JobErrors["a-1"] != "" })
+		assert.Equal(t, []string{"put /tmp/a-1"}, h.host.Journal())
+		assert.NotContains(t, h.View(hostKey, orders).JobErrors["a-1"], "nothing was done")
+	}
+}
+
+// turncoat does not know us any longer when a job is done.
+type turncoat struct {
+	machine.Machine
+	err error
+}
+
+func (m turncoat) Start(ctx context.Context, job machine.Job) (machine.JobState, error) {
+	_, _ = m.Machine.Start(ctx, job)
+	return machine.JobState{}, m.err
+}
+
 func TestARebootInTheMiddleIsALostJob(t *testing.T) {
 	h := working(t)
 	h.host.RebootDuringNextJob(1)

@@ -331,10 +331,8 @@ func (l *link) handOverMessage(err error) string {
 	if errors.As(err, &stale) {
 		return stale.Error()
 	}
-	switch judge(err).state {
-	case CredentialsRefused, Untrusted, AddressRefused:
-		return l.describe(err) + "; nothing was done"
-	}
+	// A login that is refused says nothing either: a job takes several requests, and may change
+	// the account or the certificate by which it is carried out.
 	return l.describe(err) + "; whether the host began the job will be seen when it answers again"
 }
 
