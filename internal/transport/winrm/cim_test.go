@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
@@ -254,4 +255,20 @@ func FuzzParseBody(f *testing.F) {
 		}
 		newOutput(Request{}).take(body.child("ReceiveResponse"), "X")
 	})
+}
+
+// What a host sends costs time in proportion to its size, however it is divided:
+// nothing interrupts the reading of an answer that has come.
+func TestDividedAnswersAreReadAtOnce(t *testing.T) {
+	for _, piece := range []string{"a<!---->", "a<?b?>", "<a>b</a>"} {
+		began := time.Now()
+		body, err := parseBody([]byte(reply("<x>" + strings.Repeat(piece, maxReply/4/len(piece)) + "</x>")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := body.children[0].deepValue()
+		if len(text) != maxReply/4/len(piece) || time.Since(began) > 5*time.Second {
+			t.Errorf("%s: %d characters after %v", piece, len(text), time.Since(began))
+		}
+	}
 }

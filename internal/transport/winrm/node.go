@@ -18,7 +18,8 @@ const maxDepth = 64
 type node struct {
 	name     string
 	attrs    []xml.Attr
-	text     string
+	text     string // of all its pieces, when the element has ended
+	pieces   []byte
 	children []*node
 }
 
@@ -57,9 +58,11 @@ func parseNode(data []byte) (*node, error) {
 			current.children = append(current.children, child)
 			path = append(path, child)
 		case xml.EndElement:
+			current.text, current.pieces = string(current.pieces), nil
 			path = path[:len(path)-1]
 		case xml.CharData:
-			current.text += string(t)
+			// Comments divide a text into any number of pieces, so they are not put together one by one.
+			current.pieces = append(current.pieces, t...)
 		}
 	}
 	if len(top.children) != 1 {
@@ -99,11 +102,16 @@ func (n *node) value() string {
 
 // deep is the text of an element or of what is nested in it.
 func (n *node) deep() string {
-	text := n.text
+	var text strings.Builder
+	n.gather(&text)
+	return text.String()
+}
+
+func (n *node) gather(text *strings.Builder) {
+	text.WriteString(n.text)
 	for _, child := range n.children {
-		text += child.deep()
+		child.gather(text)
 	}
-	return text
 }
 
 func (n *node) attr(name string) string {
