@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -255,5 +256,30 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	_, err = Dial(ctx, Config{Address: silent.Addr().String(), Username: "u", Authentication: Basic})
 	if err == nil || time.Since(begun) > time.Second {
 		t.Errorf("error %v after %v", err, time.Since(begun))
+	}
+}
+
+// A status line, headers and interim answers without an end are not read to memory.
+func TestHeadersAreBounded(t *testing.T) {
+	for begin, endless := range map[string]string{"HTTP/1.1 200 ": "OK", "HTTP/1.1 200 OK\r\n": "X: a\r\n", "": "HTTP/1.1 100 Continue\r\n\r\n"} {
+		var taken atomic.Int64
+		h := newFakeHost(t, Basic, noAnswer)
+		h.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			for data := begin; err == nil && taken.Load() < 64<<20; data = strings.Repeat(endless, 1<<12) {
+				_, err = io.WriteString(conn, data)
+				taken.Add(int64(len(data)))
+			}
+		})
+		_, err := Dial(t.Context(), h.config())
+		var unreachable *transport.UnreachableError
+		if !errors.As(err, &unreachable) || taken.Load() > 32<<20 {
+			t.Errorf("%q: error %v after %d bytes", endless, err, taken.Load())
+		}
 	}
 }

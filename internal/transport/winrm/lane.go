@@ -23,6 +23,8 @@ import (
 const (
 	// maxReply bounds a body of a reply; requests ask for at most maxEnvelope.
 	maxReply = 4 << 20
+	// maxHead is room for the headers of a reply and for the framing of its body.
+	maxHead = 256 << 10
 	// A lane that rested longer is not trusted to be alive: http.sys closes
 	// idle connections after two minutes, and a request that meets the closing
 	// would have an unknown outcome.
@@ -39,12 +41,40 @@ const (
 type lane struct {
 	conn   net.Conn
 	reader *bufio.Reader
+	// intake is what reader reads from.
+	intake *intake
 	tls    *tls.Conn // conn itself; nil over HTTP
 	// session seals messages; without TLS none is sent but through it.
 	session session
 	// authorization goes with every request (Basic, Certificate); otherwise it is empty.
 	authorization string
 	rested        time.Time
+}
+
+// intake bounds what is read for one answer, with its status line and headers:
+// net/http's codec reads those of any length.
+type intake struct {
+	conn net.Conn
+	left int
+}
+
+func (i *intake) Read(p []byte) (int, error) {
+	if i.left <= 0 {
+		return 0, errTooLarge
+	}
+	n, err := i.conn.Read(p[:min(len(p), i.left)])
+	i.left -= n
+	return n, err
+}
+
+var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxReply)
+
+// newLane makes a lane of a connection, which is a TLS connection or is to be sealed.
+func newLane(conn net.Conn) *lane {
+	in := &intake{conn: conn}
+	l := &lane{conn: conn, intake: in, reader: bufio.NewReader(in)}
+	l.tls, _ = conn.(*tls.Conn)
+	return l
 }
 
 // outgoing is a request before it is written; without a body it only authenticates.
@@ -154,7 +184,7 @@ func (c *Client) connect(ctx context.Context) (*lane, error) {
 // protect makes a lane of a connection: with TLS, unless messages are sealed.
 func (c *Client) protect(ctx context.Context, raw net.Conn) (*lane, error) {
 	if c.config.Scheme == HTTP {
-		return &lane{conn: raw, reader: bufio.NewReader(raw)}, nil
+		return newLane(raw), nil
 	}
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion:           tls.VersionTLS12,
@@ -166,7 +196,7 @@ func (c *Client) protect(ctx context.Context, raw net.Conn) (*lane, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, c.handshakeError(err)
 	}
-	return &lane{conn: conn, tls: conn, reader: bufio.NewReader(conn)}, nil
+	return newLane(conn), nil
 }
 
 // peer is the host's certificate; there is one, since it was verified.
@@ -224,6 +254,7 @@ func (l *lane) exchange(ctx context.Context, url string, out outgoing, limit tim
 	if err := l.conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, err
 	}
+	l.intake.left = maxReply + maxHead
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupted)
@@ -292,7 +323,7 @@ func (l *lane) readReply(request *http.Request) (*httpReply, error) {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	if len(body) > maxReply {
-		return nil, fmt.Errorf("the answer is larger than %d bytes", maxReply)
+		return nil, errTooLarge
 	}
 	return &httpReply{status: response.StatusCode, header: response.Header, body: body, last: response.Close}, nil
 }
