@@ -16,6 +16,10 @@ const pageSize = 512
 // maxPages bounds an enumeration whose end the host never announces.
 const maxPages = 1024
 
+// maxInstances bounds what a query's instances take of the memory, about: a host
+// may fill each of its pages.
+const maxInstances = 32 << 20
+
 // Instance is a CIM instance or the output parameters of a method: the values
 // of each property, several for an array, nil for a null value. Dates are as
 // the host sends them (xs:dateTime with the host's offset).
@@ -81,10 +85,10 @@ func (c *Client) Query(ctx context.Context, namespace, wql string) ([]Instance, 
 	m.body = enumerate{Max: pageSize, Filter: filter{Dialect: dialectWQL, Query: wql}}
 	body, err := c.send(ctx, "query "+namespace, m)
 	var instances []Instance
-	next := ""
+	next, weight := "", 0
 	for page := 0; ; page++ {
-		if err == nil && page == maxPages {
-			err = fmt.Errorf("no end after %d pages", maxPages)
+		if err == nil {
+			err = tooMuch(page, weight)
 		}
 		if err != nil {
 			c.releaseEnumeration(resource, next)
@@ -92,7 +96,8 @@ func (c *Client) Query(ctx context.Context, namespace, wql string) ([]Instance, 
 		}
 		answer := firstOf(body, "EnumerateResponse", "PullResponse")
 		for _, item := range answer.items() {
-			instances = append(instances, instance(item))
+			found := instance(item)
+			instances, weight = append(instances, found), weight+found.weight()
 		}
 		next = answer.child("EnumerationContext").value()
 		if answer == nil || answer.child("EndOfSequence") != nil || next == "" {
@@ -101,6 +106,29 @@ func (c *Client) Query(ctx context.Context, namespace, wql string) ([]Instance, 
 		m = message{action: nsEnumeration + "/Pull", resource: resource, body: pull{Context: next, Max: pageSize}}
 		body, err = c.send(ctx, "query "+namespace, m)
 	}
+}
+
+func tooMuch(pages, weight int) error {
+	switch {
+	case pages == maxPages:
+		return fmt.Errorf("no end after %d pages", maxPages)
+	case weight > maxInstances:
+		return fmt.Errorf("the instances are larger than %d MiB", maxInstances>>20)
+	}
+	return nil
+}
+
+// weight is what an instance takes of the memory, about.
+func (i Instance) weight() int {
+	const each = 64 // a map, a slice or a string before its content
+	total := each
+	for name, values := range i {
+		total += each + len(name)
+		for _, value := range values {
+			total += each + len(value)
+		}
+	}
+	return total
 }
 
 type releaseBody struct {

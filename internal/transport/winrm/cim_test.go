@@ -272,3 +272,17 @@ func TestDividedAnswersAreReadAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A host that fills each of its pages is not followed to the last of them.
+func TestInstancesAreBounded(t *testing.T) {
+	page := `<n:PullResponse><n:EnumerationContext>1</n:EnumerationContext><n:Items>` +
+		strings.Repeat("<w:XmlFragment><Name>orders</Name></w:XmlFragment>", maxReply/64) + `</n:Items></n:PullResponse>`
+	h := newFakeHost(t, Basic, func(*asked) (int, string) { return http.StatusOK, reply(page) })
+	_, err := h.dial().Query(t.Context(), cim, "SELECT Name FROM Win32_Service")
+	if err == nil || !strings.Contains(err.Error(), "larger") {
+		t.Errorf("error %v", err)
+	}
+	if n := h.count("Pull"); n > maxInstances/maxReply {
+		t.Errorf("%d pages were taken", n)
+	}
+}
