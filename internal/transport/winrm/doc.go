@@ -7,9 +7,9 @@
 // messages of DSP0226, DSP0227, MS-WSMV, MS-NLMP, RFC 4120 and RFC 4121 as far as
 // they are needed. A connection is protected in one of two ways:
 //
-//   - HTTPS: TLS 1.2 or later with a verified certificate. NTLM, Kerberos, a
-//     client certificate or a password (Basic) say who comes; the first two are
-//     bound to the certificate.
+//   - HTTPS: TLS 1.2 or later (1.2 where a client certificate is shown) with a
+//     verified certificate. NTLM, Kerberos, a client certificate or a password
+//     (Basic) say who comes; the first two are bound to the certificate.
 //   - HTTP: each message is sealed with the keys that NTLMv2 (128 bits, all three
 //     messages signed) or Kerberos (AES, mutual) made. Basic and Certificate are
 //     not to be had here.

@@ -186,17 +186,29 @@ func (c *Client) protect(ctx context.Context, raw net.Conn) (*lane, error) {
 	if c.config.Scheme == HTTP {
 		return newLane(raw), nil
 	}
-	conn := tls.Client(raw, &tls.Config{
-		MinVersion:           tls.VersionTLS12,
-		RootCAs:              c.config.Roots,
-		ServerName:           c.config.ServerName,
-		NextProtos:           []string{"http/1.1"},
-		GetClientCertificate: c.config.present,
-	})
+	conn := tls.Client(raw, c.config.tls())
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, c.handshakeError(err)
 	}
 	return newLane(conn), nil
+}
+
+// tls is how TLS is spoken. Windows asks for a client certificate after it has
+// read the first request, unless its binding of the port says otherwise: by
+// renegotiation in TLS 1.2, once a connection, and in TLS 1.3 by what crypto/tls
+// does not have (post-handshake authentication).
+func (config *Config) tls() *tls.Config {
+	settings := &tls.Config{
+		MinVersion:           tls.VersionTLS12,
+		RootCAs:              config.Roots,
+		ServerName:           config.ServerName,
+		NextProtos:           []string{"http/1.1"},
+		GetClientCertificate: config.present,
+	}
+	if config.Authentication == Certificate {
+		settings.MaxVersion, settings.Renegotiation = tls.VersionTLS12, tls.RenegotiateOnceAsClient
+	}
+	return settings
 }
 
 // peer is the host's certificate; there is one, since it was verified.
