@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -238,5 +239,20 @@ func TestJobWhoseConnectionGoesAwayIsLost(t *testing.T) {
 		if _, err := m.Start(t.Context(), job("a", 1, install("h1")...)); !errors.As(err, &lost) {
 			t.Errorf("request %d: error %v, want a LostError", n, err)
 		}
+	}
+}
+
+// A name may stand for several addresses, and each new connection may take another
+// of them: a job stays the same job.
+func TestAddressMayChangeWhileAJobRuns(t *testing.T) {
+	h := newFakeHost(t)
+	m := h.machine()
+	h.hook = func(call string) {
+		if strings.HasPrefix(call, "run mkdir") {
+			h.address = netip.MustParseAddrPort("[::1]:5986")
+		}
+	}
+	if state := must(t, m, job("a", 1, install("h1")...)); state.Phase != machine.JobSucceeded {
+		t.Errorf("%+v", state)
 	}
 }

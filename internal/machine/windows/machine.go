@@ -38,8 +38,11 @@ type Options struct {
 // Machine is one Windows host.
 type Machine struct {
 	remote Remote
-	state  layout
-	cache  *cache
+	// address is where the remote was when the machine was made. Its name may stand for several
+	// addresses, and it may connect to another one later.
+	address string
+	state   layout
+	cache   *cache
 	// poll is how long to wait before a pending state is looked at again.
 	poll time.Duration
 	// moment is how long Start waits for a job whose steps may take long, patient for any other.
@@ -65,7 +68,7 @@ func New(remote Remote, options Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{remote: remote, state: state, cache: newCache(), poll: 250 * time.Millisecond,
+	return &Machine{remote: remote, address: remote.Address().String(), state: state, cache: newCache(), poll: 250 * time.Millisecond,
 		moment: 2 * time.Second, patient: 30 * time.Second, held: 30 * time.Second, scripts: newCheckScripts()}, nil
 }
 

@@ -145,7 +145,7 @@ func (f *inFlight) cancel(job string) <-chan struct{} {
 
 // flight names a job of this host among those of all hosts.
 func (m *Machine) flight(id string) string {
-	return strings.Join([]string{m.remote.Address().String(), key(m.state.dir), id}, "|")
+	return strings.Join([]string{m.address, key(m.state.dir), id}, "|")
 }
 
 // underway tells which jobs this process carries out now, and at which step each is.
