@@ -79,6 +79,9 @@ func (w *work) runScript(ctx context.Context, step machine.RunScript) error {
 func (w *work) launch(ctx context.Context, run string) (process, error) {
 	line := `cmd.exe /d /s /c "` + quoted(run) + `"`
 	output, err := w.remote.Invoke(ctx, cimv2, "Win32_Process", nil, create, []winrm.Param{param("CommandLine", line)})
+	if tookLong(err) {
+		return process{}, &lostScriptError{"the host did not say in time whether it began"}
+	}
 	if err != nil {
 		return process{}, fmt.Errorf("start the script: %w", err)
 	}

@@ -325,3 +325,25 @@ func TestServiceThatIsSlowToStart(t *testing.T) {
 		t.Errorf("%+v", mark)
 	}
 }
+
+// A host that is slow to create a process may have created it all the same: that
+// the script failed is not known, and its own receipt tells how it ended.
+func TestScriptThatIsSlowToBegin(t *testing.T) {
+	h := newFakeHost(t)
+	m := h.machine()
+	h.hook = func(call string) {
+		if call == "invoke Create" {
+			h.mu.Lock()
+			h.process(`cmd.exe /d /s /c ""C:\ProgramData\isthmus\jobs\a\run-0.cmd""`)
+			h.mu.Unlock()
+		}
+	}
+	h.fault["invoke Create"] = &winrm.Fault{Code: 2150858793, Subcode: "w:TimedOut", Text: "not in time"}
+	state, err := m.Start(t.Context(), job("a", 1, run("rem hello\nrem looks 5\n")))
+	if err != nil || state.Phase != machine.JobLost || state.Finished != "" {
+		t.Errorf("%+v, %v", state, err)
+	}
+	if state := ended(t, m, "a"); state.Phase != machine.JobSucceeded || h.count("script rem hello") != 1 {
+		t.Errorf("%+v", state)
+	}
+}
