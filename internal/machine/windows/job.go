@@ -229,7 +229,7 @@ func (w *work) carryOut(ctx context.Context, state machine.JobState) (machine.Jo
 	var lost *lostScriptError
 	switch {
 	case errors.As(err, &lost):
-		state.Phase, state.Step, state.Message = machine.JobLost, step, err.Error()
+		state.Phase, state.Step, state.Message = machine.JobLost, step, printable(redact(err.Error(), w.job.Secrets))
 		return state, nil
 	case errors.As(err, &stale):
 		return state, err

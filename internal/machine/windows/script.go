@@ -36,6 +36,16 @@ type lostScriptError struct{ reason string }
 
 func (e *lostScriptError) Error() string { return "the script's outcome is not known: " + e.reason }
 
+// unseen is the error of a host that could not be asked about a script that has
+// begun. Nothing is known of the script by it: that a query of ours failed is no
+// end of the job.
+func unseen(err error) error {
+	if err == nil || broken(err) {
+		return err
+	}
+	return &lostScriptError{err.Error()}
+}
+
 // scriptView is what the host tells of the script of a step.
 type scriptView struct {
 	began, ended bool
@@ -94,14 +104,14 @@ func (w *work) launch(ctx context.Context, run string) (process, error) {
 	}
 	created, err := w.processes(ctx, []string{strconv.Itoa(pid)})
 	if err != nil {
-		return process{}, fmt.Errorf("look for the script's process: %w", err)
+		return process{}, unseen(fmt.Errorf("look for the script's process: %w", err))
 	}
 	p := process{ID: pid, Created: created[pid]}
 	if p.Created == "" {
 		return p, nil // It has ended already.
 	}
 	if err := w.replace(ctx, w.state.run(w.job.ID, w.at, "process"), p); err != nil {
-		return p, fmt.Errorf("write down the script's process: %w", err)
+		return p, unseen(fmt.Errorf("write down the script's process: %w", err))
 	}
 	return p, nil
 }
@@ -112,7 +122,7 @@ func (w *work) awaitScript(ctx context.Context, p process) (scriptView, error) {
 		view, err := w.look(ctx, w.job.ID, w.at)
 		switch {
 		case err != nil || view.ended:
-			return view, err
+			return view, unseen(err)
 		case gone:
 			return view, &lostScriptError{"its process is gone and has left no receipt"}
 		case view.size > maxOnDisk:
@@ -121,7 +131,7 @@ func (w *work) awaitScript(ctx context.Context, p process) (scriptView, error) {
 		}
 		created, err := w.processes(ctx, []string{strconv.Itoa(p.ID)})
 		if err != nil {
-			return view, err
+			return view, unseen(err)
 		}
 		if gone = p.Created == "" || created[p.ID] != p.Created; gone {
 			continue // It may have written its receipt just before.
@@ -160,7 +170,7 @@ func (w *work) concludeScript(ctx context.Context, step machine.RunScript, view 
 	}
 	text, err := w.readOutput(ctx, w.state.run(w.job.ID, w.at, "output"), view.size, w.hidden(step))
 	if err != nil {
-		return fmt.Errorf("read what the script printed: %w", err)
+		return unseen(fmt.Errorf("read what the script printed: %w", err))
 	}
 	w.printed = ending(text, maxMessage*9/10)
 	if view.code != 0 {

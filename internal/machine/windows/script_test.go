@@ -347,3 +347,29 @@ func TestScriptThatIsSlowToBegin(t *testing.T) {
 		t.Errorf("%+v", state)
 	}
 }
+
+// A host that cannot tell for a moment how a script does has not ended it.
+func TestScriptThatCannotBeSeen(t *testing.T) {
+	for _, call := range []string{"query Win32_Process", "query CIM_DataFile", "run type"} {
+		h := newFakeHost(t)
+		m := h.machine()
+		h.hook = func(string) {
+			if h.count("script rem hello") == 0 {
+				return
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.fault[call] = &winrm.Fault{Code: 1, Subcode: "w:InternalError", Text: "busy"}
+		}
+		state, err := m.Start(t.Context(), job("a", 1, run("rem hello\nrem looks 5\n")))
+		if err != nil || state.Phase != machine.JobLost || state.Finished != "" {
+			t.Errorf("%s: %+v, %v", call, state, err)
+		}
+		h.mu.Lock()
+		h.hook, h.fault = nil, map[string]*winrm.Fault{}
+		h.mu.Unlock()
+		if state := ended(t, m, "a"); state.Phase != machine.JobSucceeded {
+			t.Errorf("%s: %+v", call, state)
+		}
+	}
+}
