@@ -21,6 +21,8 @@ type fakeDisk struct {
 	// full has nothing more be written, and private says who may enter a directory.
 	full    bool
 	private map[string]bool
+	// links are those of the directories that lead elsewhere.
+	links map[string]bool
 }
 
 type fakeFile struct {
@@ -29,7 +31,7 @@ type fakeFile struct {
 }
 
 func newFakeDisk() *fakeDisk {
-	return &fakeDisk{files: map[string]*fakeFile{}, dirs: map[string]bool{`c:`: true}, now: time.Unix(1_750_000_000, 0), locked: map[string]bool{}, private: map[string]bool{}}
+	return &fakeDisk{files: map[string]*fakeFile{}, dirs: map[string]bool{`c:`: true}, now: time.Unix(1_750_000_000, 0), locked: map[string]bool{}, private: map[string]bool{}, links: map[string]bool{}}
 }
 
 func (d *fakeDisk) write(path, content string) {
@@ -234,6 +236,8 @@ func (p *cmdParser) builtin(word, rest string) int {
 		return p.rmdir(rest)
 	case "icacls":
 		return p.icacls(rest)
+	case "fsutil":
+		return failUnless(d.links[key(unquote(strings.TrimPrefix(rest, "reparsepoint query ")))])
 	case "call":
 		return p.disk.call(path, &p.out)
 	default:
@@ -297,7 +301,7 @@ func (p *cmdParser) del(pattern string) int {
 	return 0
 }
 
-var icaclsShape = regexp.MustCompile(`^"([^"]*)" (/setowner \*S-1-5-32-544 /t /q|/reset /t /q|/inheritance:r /grant:r "\*S-1-5-32-544:\(OI\)\(CI\)F" "\*S-1-5-18:\(OI\)\(CI\)F" /q)$`)
+var icaclsShape = regexp.MustCompile(`^"([^"]*)" (/setowner \*S-1-5-32-544 /t /l /q|/reset /t /l /q|/inheritance:r /grant:r "\*S-1-5-32-544:\(OI\)\(CI\)F" "\*S-1-5-18:\(OI\)\(CI\)F" /l /q)$`)
 
 // icacls is the one of the three ways in which it is used.
 func (p *cmdParser) icacls(rest string) int {

@@ -256,3 +256,24 @@ func TestAddressMayChangeWhileAJobRuns(t *testing.T) {
 		t.Errorf("%+v", state)
 	}
 }
+
+// Any user may put a link where the state directory or one in it is to be, and
+// would read and write what is put there.
+func TestStateDirectoryThatIsALinkIsRefused(t *testing.T) {
+	for _, link := range []string{`C:\ProgramData\isthmus`, `C:\ProgramData\isthmus\jobs`} {
+		h := newFakeHost(t)
+		h.disk.mkdir(link)
+		h.disk.links[key(link)] = true
+		before := len(h.disk.files)
+		for range 2 {
+			_, err := h.machine().Start(t.Context(), job("a", 1, install("h1")...))
+			var refused *machine.RefusedError
+			if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "is a link") {
+				t.Errorf("%s: error %v", link, err)
+			}
+		}
+		if len(h.effects) != 0 || len(h.disk.files) != before {
+			t.Errorf("%s: effects %v", link, h.effects)
+		}
+	}
+}
