@@ -64,6 +64,57 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// fillInodes leaves room for no new file on a file system.
+func fillInodes(t *testing.T, dir string) {
+	t.Helper()
+	for i := range 10_000 {
+		if os.WriteFile(fmt.Sprintf("%s/fill-%d", dir, i), nil, 0o600) != nil {
+			return
+		}
+	}
+	t.Fatal("there is room for ever")
+}
+
+// TestNoNewFiles: a file system without room for one more file. To write an empty file is no reason to give up all.
+func TestNoNewFiles(t *testing.T) {
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		h.tool(t, "systemctl", "exec sleep 20")
+		dir := mounted(t, "size=1m,nr_inodes=64")
+		m.options.StateDir = dir
+		job := testJob("hangs", reload)
+		job.Timeout = 3 * time.Second
+		state := start(t, m, job)
+		require.Equal(t, machine.JobRunning, state.Phase)
+		fillInodes(t, dir)
+		state, err := m.Cancel(testContext(t), "hangs", 1)
+		require.NoError(t, err, "the connection is as good as before")
+		began := time.Now()
+		state = await(t, m, "hangs", state)
+		require.Equal(t, machine.JobFailed, state.Phase)
+		require.Less(t, time.Since(began), 15*time.Second, "its time was over before")
+
+		require.NoError(t, os.RemoveAll(dir+"/epoch"))
+		require.NoError(t, os.Mkdir(dir+"/epoch", 0o700))
+		fillInodes(t, dir)
+		_, err = m.Start(testContext(t), testJob("refused", reload))
+		refused := &machine.RefusedError{}
+		require.ErrorAs(t, err, &refused)
+		require.Contains(t, refused.Reason, "cannot write into "+dir+"/epoch")
+	})
+}
+
+// TestEpochIsLostBeforeTheJobBegins: what is not begun has no receipt.
+func TestEpochIsLostBeforeTheJobBegins(t *testing.T) {
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		preferApplets(t, h)
+		h.tool(t, "setsid", fmt.Sprintf(`x=%s/epoch/%019d; rm -f "$x"; mkdir "$x"; exec /usr/bin/setsid "$@"`, m.options.StateDir, 1))
+		_, err := m.Start(testContext(t), testJob("refused", reload))
+		refused := &machine.RefusedError{}
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, machine.JobAbsent, receipt(t, m, "refused").Phase)
+	})
+}
+
 func TestReadOnlyAndImmutable(t *testing.T) {
 	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
 		dir := mounted(t, "size=64k")

@@ -4,7 +4,8 @@
 cancel_job() {
 	job_state "$J"
 	if [ "$phase" != Running ]; then return; fi
-	: >"$J/cancel" || return
+	# Without "command" a shell ends where this fails.
+	command : >"$J/cancel" || return
 	i=0
 	while :; do
 		job_state "$J"

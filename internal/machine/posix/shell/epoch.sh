@@ -16,7 +16,8 @@ raise() {
 		newest
 		if [ -n "$seen" ] && [ "$seen" -gt "$E" ]; then return 1; fi
 		if [ "$seen" = "$E" ] && [ "$tries" -gt 0 ]; then return 0; fi
-		{ : >"$S/epoch/$E"; } 2>/dev/null || return 2
+		# Without "command" a shell ends where this fails.
+		{ command : >"$S/epoch/$E"; } 2>/dev/null || return 2
 		tries=$((tries + 1))
 	done
 	return 2

@@ -36,7 +36,8 @@ strike() {
 # somebody else's by now.
 expire() {
 	alive "$s" "$since" || return
-	: >"$J/timeout"
+	# Without "command" a shell ends where this fails.
+	command : >"$J/timeout"
 	strike TERM "$s"
 	sleep 5
 	if alive "$s" "$since"; then strike KILL "$s"; fi
@@ -111,7 +112,7 @@ finish() {
 	if [ -s "$J/output" ]; then
 		tail -c 2048 "$J/output" >"$J/message"
 	else
-		: >"$J/message"
+		command : >"$J/message"
 	fi
 	# Who ended the steps may have done so while the number was written.
 	step=

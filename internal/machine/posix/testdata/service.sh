@@ -27,7 +27,7 @@ while [ "$tries" -lt 5 ]; do
 newest
 if [ -n "$seen" ] && [ "$seen" -gt "$E" ]; then return 1; fi
 if [ "$seen" = "$E" ] && [ "$tries" -gt 0 ]; then return 0; fi
-{ : >"$S/epoch/$E"; } 2>/dev/null || return 2
+{ command : >"$S/epoch/$E"; } 2>/dev/null || return 2
 tries=$((tries + 1))
 done
 return 2
@@ -86,7 +86,7 @@ kill "-$1" "$G$2" 2>/dev/null || kill "-$1" "$2" 2>/dev/null
 }
 expire() {
 alive "$s" "$since" || return
-: >"$J/timeout"
+command : >"$J/timeout"
 strike TERM "$s"
 sleep 5
 if alive "$s" "$since"; then strike KILL "$s"; fi
@@ -153,7 +153,7 @@ if [ -n "$how" ]; then printf 'the job was cancelled\n' >>"$J/output"; fi
 if [ -s "$J/output" ]; then
 tail -c 2048 "$J/output" >"$J/message"
 else
-: >"$J/message"
+command : >"$J/message"
 fi
 step=
 { read -r step <"$J/step"; } 2>/dev/null
