@@ -167,6 +167,16 @@ func TestJobOfAnotherBootIsLost(t *testing.T) {
 	})
 }
 
+// TestEmptyReceipt: the power failed before the receipt's content was on the disk. It is known that it was written.
+func TestEmptyReceipt(t *testing.T) {
+	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {
+		dir := filepath.Join(m.options.StateDir, "jobs/cut")
+		require.NoError(t, os.MkdirAll(dir, 0o700))
+		require.NoError(t, os.WriteFile(dir+"/started", nil, 0o600))
+		require.Equal(t, machine.JobState{Phase: machine.JobLost}, receipt(t, m, "cut"))
+	})
+}
+
 // TestTenStartsBeginOnce: all of them launch the job, and it runs once.
 func TestTenStartsBeginOnce(t *testing.T) {
 	eachHost(t, func(t *testing.T, h *localHost, m *Machine) {

@@ -25,9 +25,10 @@ job_state() {
 	job_lives "$1" || job_ended "$1" || phase=Lost
 }
 # report NUMBER DIR: one line for the receipt, and one for each line of its message.
+# After a power failure a receipt may be there without its content.
 report() {
 	job_state "$2"
-	printf 'j %s %s %s %s %s %s %s %s\n' "$1" "$phase" "$epoch" "${boot:--}" "${begun:--}" "${ended:--}" "${code:-1}" "${step:-0}"
+	printf 'j %s %s %s %s %s %s %s %s\n' "$1" "$phase" "${epoch:-0}" "${boot:--}" "${begun:--}" "${ended:--}" "${code:-1}" "${step:-0}"
 	case $phase in Failed | Cancelled) ;; *) return 0 ;; esac
 	[ -f "$2/message" ] || return 0
 	while IFS= read -r l || [ -n "$l" ]; do printf 'o %s %s\n' "$1" "$l"; done <"$2/message"
