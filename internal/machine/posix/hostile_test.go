@@ -155,6 +155,14 @@ func TestLinkInADirectoryOfOthers(t *testing.T) {
 		}
 		require.NoError(t, os.Chmod(dir, 0o777|os.ModeSticky))
 		succeed(t, m, testJob("sticky", step))
+
+		require.NoError(t, os.Chown(dir, 65534, 65534))
+		for i, mode := range []os.FileMode{0o755, 0o777 | os.ModeSticky} {
+			require.NoError(t, os.Chmod(dir, mode))
+			state := finish(t, m, testJob(fmt.Sprintf("theirs-%d", i), step))
+			require.Equal(t, machine.JobFailed, state.Phase, "who owns a directory can exchange what is in it")
+			require.Contains(t, state.Message, "is a symbolic link in a directory that others may write to")
+		}
 	})
 }
 

@@ -25,13 +25,16 @@ enter() {
 		[ "$PWD" = "$to" ] || die "$to was changed meanwhile"
 	done
 }
-# no_swap PATH: others can exchange a link, whomever it belongs to, in a directory that they may write to.
+# no_swap PATH: others can exchange a link, whomever it belongs to, in a directory that is theirs or that they may write to.
 no_swap() {
 	set -- "$1" $(stat -c '%A %u' .)
-	case $2 in
-	*[tT]) ;;
-	?????w???? | ????????w?) die "$1 is a symbolic link in a directory that others may write to" ;;
-	esac
+	if [ "$3" = 0 ] || [ "$3" = "$(id -u)" ]; then
+		case $2 in
+		?????w???[!tT] | ????????w[!tT]) ;;
+		*) return ;;
+		esac
+	fi
+	die "$1 is a symbolic link in a directory that others may write to"
 }
 no_directory() {
 	if [ -d "./$1" ] && [ ! -L "./$1" ]; then die "${PWD%/}/$1 is a directory"; fi

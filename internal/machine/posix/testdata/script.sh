@@ -225,10 +225,13 @@ done
 }
 no_swap() {
 set -- "$1" $(stat -c '%A %u' .)
+if [ "$3" = 0 ] || [ "$3" = "$(id -u)" ]; then
 case $2 in
-*[tT]) ;;
-?????w???? | ????????w?) die "$1 is a symbolic link in a directory that others may write to" ;;
+?????w???[!tT] | ????????w[!tT]) ;;
+*) return ;;
 esac
+fi
+die "$1 is a symbolic link in a directory that others may write to"
 }
 no_directory() {
 if [ -d "./$1" ] && [ ! -L "./$1" ]; then die "${PWD%/}/$1 is a directory"; fi
