@@ -18,7 +18,10 @@ const Shortest = 4
 
 // Forms are all forms in which a secret is commonly printed, itself among them,
 // without duplicates and the longest first. A secret shorter than Shortest has none.
+// The line end that an editor or echo has left behind it is no part of it: who
+// prints it may have taken that off, and what it adds to a form tells nothing.
 func Forms(secret []byte) [][]byte {
+	secret = bytes.TrimRight(secret, "\r\n")
 	if len(secret) < Shortest {
 		return nil
 	}

@@ -21,6 +21,7 @@ func TestFormsOfASecret(t *testing.T) {
 		"raw":                       {"hunter22", "hunter22"},
 		"base64":                    {"hunter22", "aHVudGVyMjI="},
 		"base64 raw":                {"hunter22", "aHVudGVyMjI"},
+		"base64 of a line":          {"hunter22\n", "aHVudGVyMjI="},
 		"base64 URL alphabet":       {"??>>~~zz", "Pz8-Pn5-eno="},
 		"base64 standard alphabet":  {"??>>~~zz", "Pz8+Pn5+eno="},
 		"UTF-16LE":                  {"abcd", "a\x00b\x00c\x00d\x00"},

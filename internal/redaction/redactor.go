@@ -30,8 +30,8 @@ func New(secrets ...[]byte) *Redactor {
 	var forms [][]byte
 	for _, secret := range secrets {
 		forms = append(forms, Forms(secret)...)
-		for _, part := range parts(secret) {
-			forms = append(forms, Forms(part)...)
+		for _, line := range lines(secret) {
+			forms = append(forms, Forms(line)...)
 		}
 	}
 	if len(forms) == 0 {
@@ -41,18 +41,17 @@ func New(secrets ...[]byte) *Redactor {
 	return &Redactor{scan: func() *scan { return &scan{m: m} }}
 }
 
-// parts are the secret without the line end that an editor left, and its lines.
-func parts(secret []byte) [][]byte {
-	trimmed := bytes.TrimRight(secret, "\r\n")
-	if len(trimmed) == len(secret) && !bytes.ContainsRune(secret, '\n') {
+// lines of a secret that has several.
+func lines(secret []byte) [][]byte {
+	if !bytes.ContainsRune(bytes.TrimRight(secret, "\r\n"), '\n') {
 		return nil
 	}
-	found := [][]byte{trimmed}
+	var found [][]byte
 	for line := range bytes.Lines(secret) {
 		if line = bytes.TrimRight(line, "\r\n"); len(line) >= shortestLine {
 			found = append(found, line)
 		}
-		if len(found) > linesOfSecret {
+		if len(found) == linesOfSecret {
 			break
 		}
 	}

@@ -52,3 +52,14 @@ func TestSecretsHideInTheirForms(t *testing.T) {
 		require.Contains(t, state.Message, "[redacted]")
 	})
 }
+
+// TestTheLineEndOfASecretIsNoPartOfIt: an editor or echo has left it, and shells take it off. It is in no encoded form.
+func TestTheLineEndOfASecretIsNoPartOfIt(t *testing.T) {
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		const text = `A=$(printf '%s' "$A"); printf %s "$A" | base64; printf 'user:%s' "$A" | base64; echo 'p%40ss%2Fword'`
+		environment := []machine.Variable{variable("A", "p@ss/word\n")}
+		state := finish(t, m, testJob("forms", machine.RunScript{Text: machine.Secret(text + "; exit 1"), Environment: environment}))
+		require.Equal(t, "[redacted]\ndXNlcjp[redacted]Q=\n[redacted]\nthe script ended with exit code 1", state.Message)
+		require.Equal(t, "[redacted]\ndXNlcjp[redacted]Q=\n[redacted]", observe(t, m, asking(text, environment...)).(machine.ScriptState).Output)
+	})
+}
