@@ -57,13 +57,14 @@ func margin(variables []machine.Variable) int {
 // keeps its end. Where the host has cut it, so much is left out as a value is long.
 func scriptOutput(text string, variables []machine.Variable) string {
 	// What is hidden stays as long as it was until the text is cut; the byte that stands for it is in no text.
+	// NUL bytes go, and count for what is left out: half a value in UTF-16 stands before as many bytes as any other.
+	cut := max(0, len(text)-maxScriptOutput)
+	cut -= strings.Count(text[:cut], "\x00")
 	text = strings.ReplaceAll(text, "\x00", "")
 	for _, value := range hidden(values(variables)) {
 		text = strings.ReplaceAll(text, value, strings.Repeat("\x00", len(value)))
 	}
-	if len(text) > maxScriptOutput {
-		text = text[len(text)-maxScriptOutput:]
-	}
+	text = text[cut:]
 	var shown strings.Builder
 	for i := 0; i < len(text); i++ {
 		if text[i] != 0 {

@@ -276,3 +276,14 @@ func TestScriptsHeldOutputKeepsNoOther(t *testing.T) {
 		requireNothingLeft(t, h.bin)
 	})
 }
+
+// TestHalfAWideSecret: the host has cut the output within a value in UTF-16. Half of its bytes are no text and are not shown.
+func TestHalfAWideSecret(t *testing.T) {
+	environment := []machine.Variable{variable("A", "password")}
+	wide := "w\x00o\x00r\x00d\x00" + strings.Repeat(".\x00", 2000)
+	kept := maxScriptOutput + margin(environment)
+	output := scriptOutput(wide+strings.Repeat("\x00", kept-len(wide)), environment)
+	require.NotContains(t, output, "d.")
+	require.Contains(t, output, "....")
+	require.Equal(t, "[redacted]", scriptOutput("p\x00a\x00s\x00s\x00w\x00o\x00r\x00d\x00", environment))
+}
