@@ -110,9 +110,13 @@ func (p *pass) settle(plan service.Plan) {
 	}
 }
 
-// noteApplied records that all is done that is to be done.
+// noteApplied records that all is done that is to be done. A fight is over with a new
+// spec and with a request, also where these found nothing to do.
 func (p *pass) noteApplied(plan service.Plan) {
 	status := &p.object.Status
+	if p.requested != "" || status.LastAppliedHash != p.desired.Digest {
+		status.Corrections = nil
+	}
 	status.Execution = nil
 	status.Inventory = plan.Inventory
 	status.Host = p.hostKey.String()

@@ -182,6 +182,27 @@ var _ = Describe("Keeping a service as declared", func() {
 		Expect(w.find(ctx).Status.Corrections).To(HaveLen(1))
 	})
 
+	It("has no fight left when it was asked to look and finds nothing to do", func(ctx SpecContext) {
+		w.create(ctx, func(s *v1alpha1.ExternalServiceSpec) { s.Systemd = nil })
+		spoil := func() { w.host.Put(config1, fleettest.File{Content: []byte("port=666\n")}) }
+		w.until(ctx, "Fighting", func() bool {
+			if content, _ := w.host.Content(config1); content == "port=1\n" {
+				spoil()
+			}
+			return w.reason(ctx, v1alpha1.ReadyCondition) == "False/Fighting"
+		})
+		w.host.Put(config1, fleettest.File{Content: []byte("port=1\n")})
+		w.until(ctx, "Ready", w.ready(ctx))
+		w.edit(ctx, func(es *v1alpha1.ExternalService) {
+			es.Annotations = map[string]string{v1alpha1.ReconcileRequestAnnotation: "now"}
+		})
+		w.until(ctx, "an answer", func() bool { return w.find(ctx).Status.LastHandledReconcileAt == "now" })
+		w.clock.forward(24 * time.Hour)
+		w.host.ClearJournal()
+		spoil()
+		w.until(ctx, "correction", func() bool { return w.host.Effects("put") > 0 })
+	})
+
 	It("carries out a spec that changes while a job runs after that job", func(ctx SpecContext) {
 		w.host.HoldJobs()
 		w.declare(ctx)
