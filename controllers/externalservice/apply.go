@@ -54,8 +54,13 @@ func (p *pass) receipt() receipt {
 	for _, id := range p.view.Queued {
 		found.queued = found.queued || id == execution.ID
 	}
-	found.state, found.known = p.view.Answers[machine.JobReceipt{ID: execution.ID}].(machine.JobState)
-	found.state.Message = timeless(found.state.Message)
+	switch answer := p.view.Answers[machine.JobReceipt{ID: execution.ID}].(type) {
+	case machine.JobState:
+		found.state, found.known = answer, true
+		found.state.Message = timeless(found.state.Message)
+	case machine.Problem:
+		found.unread = answer.Message
+	}
 	return found
 }
 

@@ -280,6 +280,21 @@ var _ = Describe("Keeping a service as declared", func() {
 		w.until(ctx, "Ready", w.ready(ctx))
 	})
 
+	It("says that the receipt of its job cannot be read", func(ctx SpecContext) {
+		w.host.HoldJobs()
+		w.declare(ctx)
+		w.untilReason(ctx, "Unknown/Applying")
+		w.until(ctx, "the job", func() bool { return len(w.host.Jobs()) == 1 })
+		receipt := machine.JobReceipt{ID: w.host.Jobs()[0]}
+		w.host.SetProblem(receipt, machine.Problem{Reason: "AccessDenied", Message: "the state directory is closed"})
+		w.untilReason(ctx, "Unknown/ObservationFailed")
+		Expect(w.message(ctx, v1alpha1.ReadyCondition)).To(ContainSubstring("the state directory is closed"))
+		w.host.SetProblem(receipt, machine.Problem{})
+		w.host.FinishJobs()
+		w.until(ctx, "Ready", w.ready(ctx))
+		Expect(w.host.Jobs()).To(HaveLen(1))
+	})
+
 	It("says what is invalid", func(ctx SpecContext) {
 		w.declare(ctx, func(s *v1alpha1.ExternalServiceSpec) { s.Files[0].Path = "/etc//ledger.conf" })
 		w.untilReason(ctx, "False/Invalid")

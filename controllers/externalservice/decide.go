@@ -62,6 +62,7 @@ type situation struct {
 type receipt struct {
 	known  bool
 	state  machine.JobState
+	unread string // why the host does not tell it
 	queued bool   // this process is handing it over
 	err    string // why it could not be handed over
 }
@@ -191,6 +192,8 @@ func (s situation) awaitReceipt(execution v1alpha1.Execution, fresh bool) action
 	switch {
 	case s.receipt.queued || s.receipt.state.Phase == machine.JobRunning:
 		return applying
+	case s.receipt.unread != "" && fresh:
+		return blind{message: "the receipt of job " + execution.ID + " cannot be read: " + s.receipt.unread}
 	case !s.receipt.known || !fresh:
 		applying.after, applying.observe = glance, true
 		return applying

@@ -83,6 +83,11 @@ func TestDecide(t *testing.T) {
 		"job queued":          {inFlightWith(receipt{queued: true}), waits(v1alpha1.ReasonApplying)},
 		"job runs":            {inFlightWith(receipt{known: true, state: machine.JobState{Phase: machine.JobRunning}}), waits(v1alpha1.ReasonApplying)},
 		"no receipt read yet": {inFlightWith(receipt{}), waits(v1alpha1.ReasonApplying)},
+		"receipt closed":      {inFlightWith(receipt{unread: "denied"}), isA[blind]},
+		"receipt closed in an old look": {func(s *situation) {
+			inFlightWith(receipt{unread: "denied"})(s)
+			s.observedAt = before.Time
+		}, waits(v1alpha1.ReasonApplying)},
 		"absent in an old look": {func(s *situation) {
 			inFlightWith(absent)(s)
 			s.observedAt = before.Time
