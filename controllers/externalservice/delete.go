@@ -99,7 +99,9 @@ func (p *pass) sayDeleting() {
 
 // awaitHost waits for a host that does not answer, and says how to go on without it.
 func (p *pass) awaitHost() {
-	p.answerRequest()
+	if p.connecting() <= 0 {
+		p.answerRequest()
+	}
 	p.verdict.message = fmt.Sprintf("Host %s does not answer (%s), and %s; %s",
 		p.hostKey, p.view.Host.State, p.remaining("is still there"), p.wayOut())
 	p.again(connectGrace)

@@ -186,10 +186,15 @@ func (p *pass) connection() next {
 		p.recovered()
 		return onwards
 	}
+	if left := p.connecting(); left > 0 {
+		p.keepWaiting(fmt.Sprintf("waiting for the connection to Host %s", p.hostKey))
+		p.again(left)
+		return finished
+	}
 	p.answerRequest()
 	switch host.State {
 	case fleet.Idle, fleet.Connecting:
-		p.awaitConnection()
+		p.unreachable(v1alpha1.ReasonHostNotReady, fmt.Sprintf("Host %s is not connected: its own conditions say why", p.hostKey))
 	case fleet.Unreachable:
 		p.unreachable(v1alpha1.ReasonHostUnreachable, fmt.Sprintf("Host %s does not answer, and nothing is changed until it does: %s", p.hostKey, host.Message))
 	case fleet.Suspended:
@@ -200,19 +205,18 @@ func (p *pass) connection() next {
 	return finished
 }
 
-// awaitConnection gives a link its time before anything is said.
-func (p *pass) awaitConnection() {
+// connecting tells how much longer a link is given that has no connection yet. A
+// request waits as long: it would be answered before it is known what there is to do.
+func (p *pass) connecting() time.Duration {
+	if state := p.view.Host.State; state != fleet.Idle && state != fleet.Connecting {
+		return 0
+	}
 	it := p.memory.recall(p.self.Key, p.object.UID, func(it *recollection) {
 		if it.unconnected.IsZero() {
 			it.unconnected = p.now
 		}
 	})
-	if left := it.unconnected.Add(connectGrace).Sub(p.now); left > 0 {
-		p.keepWaiting(fmt.Sprintf("waiting for the connection to Host %s", p.hostKey))
-		p.again(left)
-		return
-	}
-	p.unreachable(v1alpha1.ReasonHostNotReady, fmt.Sprintf("Host %s is not connected: its own conditions say why", p.hostKey))
+	return it.unconnected.Add(connectGrace).Sub(p.now)
 }
 
 // keepWaiting leaves the conditions as they are if they speak of this spec.

@@ -329,6 +329,19 @@ var _ = Describe("A job whose outcome is not known", func() {
 		Expect(w.host.Effects("run apply")).To(Equal(1))
 	})
 
+	It("is repeated by a person whose word comes while nothing is connected", func(ctx SpecContext) {
+		unknown(ctx, 1, schema)
+		w.untilReason(ctx, "False/OutcomeUnknown")
+		w.begin()
+		w.operator.fleet.Remove(w.hostKey)
+		w.annotate(ctx, v1alpha1.ReconcileRequestAnnotation, "again")
+		w.passes(ctx, 3)
+		w.operator.connect()
+		w.until(ctx, "Ready", w.ready(ctx))
+		Expect(w.host.Effects("run apply")).To(Equal(1))
+		Expect(w.find(ctx).Status.LastHandledReconcileAt).To(Equal("again"))
+	})
+
 	It("does not matter when a look finds nothing left to do", func(ctx SpecContext) {
 		unknown(ctx, 2, schema)
 		w.until(ctx, "Ready", w.ready(ctx))
