@@ -157,6 +157,29 @@ var _ = Describe("A Host behind a jump host", func() {
 		Expect(b.endpoint().Jump.Credentials.Password).To(Equal("new"))
 	})
 
+	It("keeps a request for another attempt until its jump host is connected", func() {
+		hop("bastion", "")
+		settled("bastion", connected())
+		b.create(through("bastion"))
+		b.pass()
+		b.link(fleet.HostStatus{State: fleet.CredentialsRefused, Message: `the host refused user "deploy"`})
+		b.pass()
+		Expect(b.get().Status.RefusedLogin).To(HaveLen(64))
+
+		By("asking while the operator starts anew")
+		b.fleet.Reset()
+		settled("bastion", fleet.HostStatus{State: fleet.Connecting})
+		b.update(func(h *v1alpha1.Host) {
+			h.Annotations = map[string]string{v1alpha1.ReconcileRequestAnnotation: "1"}
+		})
+		b.pass()
+		Expect(b.get().Status.LastHandledReconcileAt).To(BeEmpty())
+		settled("bastion", connected())
+		b.pass()
+		Expect(b.endpoint().Refused).To(BeEmpty())
+		Expect(b.endpoint().RequestedAt).To(Equal("1"))
+	})
+
 	DescribeTable("says what is wrong with the jump, and the way out", func(arrange func(), reason, message string) {
 		arrange()
 		b.create(through("bastion"))

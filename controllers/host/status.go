@@ -37,10 +37,10 @@ func (p *pass) writeStatus() {
 	p.writeConditions()
 }
 
-// looks tells whether a look at the host is on its way. Where none can be made, the
-// conditions answer a request for one.
+// looks tells whether a look at the host is on its way, or waits for the Hosts that are jumped
+// through. Where none can be made, the conditions answer a request for one.
 func (p *pass) looks() bool {
-	return p.obstacle == nil && p.waiting == "" && !p.object.Spec.Suspend
+	return p.obstacle == nil && !p.object.Spec.Suspend
 }
 
 // writeRefused notes the login that was refused, until another one is not.
