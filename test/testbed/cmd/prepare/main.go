@@ -23,7 +23,7 @@ import (
 )
 
 // packages of Debian that tests use as they are, beside those that the parts of the test bed install.
-var packages = []string{"busybox-static", "dash", "nftables", "iproute2", "openssh-server", "openssh-client", "procps", "python3-winrm", "sudo",
+var packages = []string{"busybox-static", "dash", "nftables", "iproute2", "openssh-server", "openssh-client", "procps", "python3-winrm", "sudo", "openssl",
 	"krb5-kdc", "krb5-admin-server", "krb5-user", "python3-gssapi", "python3-requests-kerberos", "ansible"}
 
 func main() {
