@@ -265,8 +265,8 @@ func TestProbesCrossThresholdsAndAreNotTheHost(t *testing.T) {
 	})
 	healthy.Store(true)
 	probe := fleet.Probe{Scheme: "tcp", Port: 80, Interval: 10 * time.Second, Failures: 3, Successes: 2}
-	h.Configure(hostKey, endpoint("web"))
 	h.Watch(hostKey, orders, fleet.Watch{Probes: []fleet.Probe{probe}})
+	h.connected() // The first look is told too, and whether it was before Watch was left to chance.
 	state := func() fleet.ProbeState { return h.View(hostKey, orders).Probes[probe] }
 	h.eventually("asked at once", func() bool { return asked.Load() == 1 })
 	h.settled()
