@@ -130,34 +130,6 @@ func TestCancelOfAJobThatHasEndedChangesNothing(t *testing.T) {
 	assert.True(t, h.state(fleet.Connected)())
 }
 
-// TestACancelByAnEarlierConnectionIsSeenAtOnce: a new one has taken over before the host answered.
-func TestACancelByAnEarlierConnectionIsSeenAtOnce(t *testing.T) {
-	asked, answer := make(chan struct{}), make(chan struct{})
-	h := jobRuns(t, func(o *fleet.Options) {
-		connect := o.Connect
-		o.Connect = func(ctx context.Context, e fleet.Endpoint) (machine.Machine, error) {
-			m, err := connect(ctx, e)
-			return thoughtful{m, asked, answer}, err
-		}
-	})
-	h.Cancel(hostKey, orders, "a-1")
-	<-asked
-	h.renew()
-	answer <- struct{}{}
-	h.eventually("seen without a step of the clock", func() bool { return h.receipt("a-1") == machine.JobCancelled })
-}
-
-type thoughtful struct {
-	machine.Machine
-	asked, answer chan struct{}
-}
-
-func (m thoughtful) Cancel(ctx context.Context, id string, epoch int64) (machine.JobState, error) {
-	m.asked <- struct{}{}
-	<-m.answer
-	return m.Machine.Cancel(ctx, id, epoch)
-}
-
 // TestALostCancelIsRepeated, and one that always costs the connection is given up.
 func TestALostCancelIsRepeated(t *testing.T) {
 	var attempts, failures atomic.Int32
