@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -119,11 +120,15 @@ func (c *Client) get(ctx context.Context, from string) (body io.ReadCloser, size
 	return response.Body, response.ContentLength, nil
 }
 
-// withoutURL is an error of net/http without the URL that it begins with.
+// withoutURL is an error of net/http without the URL that it begins with, or that the
+// server sent us to: that one is quoted whole where it cannot be read.
 func withoutURL(err error) error {
 	var named *url.Error
-	if errors.As(err, &named) {
-		return named.Err
+	if !errors.As(err, &named) {
+		return err
 	}
-	return err
+	if strings.HasPrefix(named.Err.Error(), "failed to parse Location header") {
+		return errors.New("redirected to a URL that cannot be read")
+	}
+	return named.Err
 }

@@ -62,6 +62,10 @@ func server(t *testing.T, start func(http.Handler) *httptest.Server) *httptest.S
 	mux.HandleFunc("/to", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.URL.Query().Get("url"), http.StatusFound)
 	})
+	mux.HandleFunc("/unreadable", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "https://files.example/%zz?signature=hunter2")
+		w.WriteHeader(http.StatusFound)
+	})
 	mux.HandleFunc("/silent", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "x")
 		w.(http.Flusher).Flush()
@@ -108,6 +112,7 @@ func TestDownload(t *testing.T) {
 		"not there":              {"/nothing", 1000, digest(text), "the server answered 404 Not Found"},
 		"falls silent":           {"/silent", 1000, digest(text), "the server has fallen silent"},
 		"never speaks":           {"/mute", 1000, digest(text), "timeout awaiting response headers"},
+		"unreadable redirect":    {"/unreadable", 1000, digest(text), "redirected to a URL that cannot be read"},
 		"another scheme":         {"/to?url=file:///etc/passwd", 1000, digest(text), "neither https nor http"},
 	}
 	for name, c := range cases {
