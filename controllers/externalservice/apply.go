@@ -76,8 +76,7 @@ func (p *pass) maintenance() string {
 
 // pursue turns a decision into effects and a verdict.
 func (p *pass) pursue(ctx context.Context, decision action, plan service.Plan) error {
-	// A request waits until it is known what there is to do.
-	if waiting, ok := decision.(wait); !ok || !waiting.observe {
+	if !awaitsAnswer(decision) {
 		p.answerRequest()
 	}
 	switch decision := decision.(type) {
@@ -100,6 +99,17 @@ func (p *pass) pursue(ctx context.Context, decision action, plan service.Plan) e
 		p.verdict = verdict{kind: stalled, reason: decision.reason, message: timeless(decision.message)}
 	}
 	return nil
+}
+
+// awaitsAnswer: a request waits until it is known what there is to do, and until that may be done.
+func awaitsAnswer(decision action) bool {
+	switch decision := decision.(type) {
+	case wait:
+		return decision.observe
+	case hold:
+		return true
+	}
+	return false
 }
 
 // settle records that the host is as declared.

@@ -342,6 +342,20 @@ var _ = Describe("A job whose outcome is not known", func() {
 		Expect(w.find(ctx).Status.LastHandledReconcileAt).To(Equal("again"))
 	})
 
+	It("is repeated by a person after the maintenance in which the word came", func(ctx SpecContext) {
+		unknown(ctx, 1, schema)
+		w.untilReason(ctx, "False/OutcomeUnknown")
+		w.editHost(ctx, func(h *v1alpha1.Host) { h.Spec.Maintenance.Enabled = true })
+		w.annotate(ctx, v1alpha1.ReconcileRequestAnnotation, "again")
+		w.untilReason(ctx, "Unknown/Maintenance")
+		w.passes(ctx, 3)
+		Expect(w.message(ctx, v1alpha1.ReadyCondition)).To(ContainSubstring("not done until it ends: script"))
+		Expect(w.host.Effects("run")).To(BeZero())
+		w.editHost(ctx, func(h *v1alpha1.Host) { h.Spec.Maintenance.Enabled = false })
+		w.until(ctx, "Ready", w.ready(ctx))
+		Expect(w.host.Effects("run apply")).To(Equal(1))
+	})
+
 	It("does not matter when a look finds nothing left to do", func(ctx SpecContext) {
 		unknown(ctx, 2, schema)
 		w.until(ctx, "Ready", w.ready(ctx))
