@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// sudoPatience is how long sudo may take to ask for the password, or to let us through: some
-	// hosts answer a wrong password after several seconds.
+	// sudoPatience is how long sudo may talk of other things before it asks for the password: after
+	// that it will not, and is not asked again. A request that has less time gives up earlier, and says
+	// what it heard.
 	sudoPatience = 25 * time.Second
 	// maxSudo is what is read of sudo's words.
 	maxSudo = 16 << 10
@@ -25,7 +26,8 @@ const (
 // sudoState is what a machine knows about its password. The first request finds
 // out and the others wait: ten requests must not be ten attempts.
 type sudoState struct {
-	turn chan struct{} // held while it is found out
+	turn     chan struct{} // held while it is found out
+	patience time.Duration
 
 	mu      sync.Mutex
 	proven  bool
@@ -38,7 +40,9 @@ type sudoOutcome struct {
 	refused error
 }
 
-func newSudoState() *sudoState { return &sudoState{turn: make(chan struct{}, 1)} }
+func newSudoState() *sudoState {
+	return &sudoState{turn: make(chan struct{}, 1), patience: sudoPatience}
+}
 
 func (s *sudoState) known() (bool, error) {
 	s.mu.Lock()
@@ -93,6 +97,7 @@ type sudoDialog struct {
 	heard  []byte
 	given  bool // the password
 	passed bool
+	late   bool   // it was over by its time
 	reason string // why it is over
 }
 
@@ -176,7 +181,8 @@ func (m *Machine) runBecoming(ctx context.Context, doing string, request transpo
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	late := time.AfterFunc(sudoPatience, func() {
+	patience := m.sudo.patienceIn(ctx)
+	late := time.AfterFunc(patience, func() {
 		if d.expire() {
 			cancel()
 		}
@@ -184,7 +190,11 @@ func (m *Machine) runBecoming(ctx context.Context, doing string, request transpo
 	defer late.Stop()
 	request.OnStderr = d.hear
 	result, err := m.runner.Run(ctx, request)
-	if reason := d.failure(result, err); reason != "" {
+	reason := d.failure(result, err)
+	if reason != "" && d.expired() && patience < m.sudo.patience {
+		return result, &transport.LostError{Doing: doing, Err: errors.New("sudo did not get to the password in time: " + reason)}
+	}
+	if reason != "" {
 		refused := m.sudoRefusal(doing, reason)
 		leave(sudoOutcome{refused: refused})
 		return result, refused
@@ -192,16 +202,34 @@ func (m *Machine) runBecoming(ctx context.Context, doing string, request transpo
 	return result, err
 }
 
-// expire tells whether nothing has come of the conversation in time.
+// patienceIn leaves a request the time to tell what it has heard.
+func (s *sudoState) patienceIn(ctx context.Context) time.Duration {
+	deadline, bounded := ctx.Deadline()
+	if !bounded {
+		return s.patience
+	}
+	return min(s.patience, time.Until(deadline)*4/5)
+}
+
+// expire ends a conversation in which sudo has said something and has not asked for the password. Who
+// says nothing, or is slow to judge the password, as where a directory service is down, refuses
+// nothing: that ends with the request's time.
 func (d *sudoDialog) expire() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.passed || d.reason != "" {
+	said := sudoWords(d.heard, d.prompt)
+	if d.passed || d.given || d.reason != "" || said == "" {
 		return false
 	}
-	said := sudoWords(d.heard, d.prompt)
+	d.late = true
 	d.over("it neither asked for the password in the words that it was given nor ran the shell; it said: " + said)
 	return true
+}
+
+func (d *sudoDialog) expired() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.late
 }
 
 // failure says why sudo did not let us through; empty when it did, or when the connection failed.

@@ -39,6 +39,8 @@ tty) echo "sudo: sorry, you must have a tty to run sudo" >&2; exit 1 ;;
 expired) ask; echo "sudo: Account or password is expired, reset your password and try again" >&2; printf 'Current password: ' >&2; ask; exit 9 ;;
 locked) ask; echo "sudo: account validation failure, is your account locked?" >&2; exit 1 ;;
 other) printf '[sudo] password for ops: ' >&2; IFS= read -r given && echo "$given" >>%[1]s; exit 1 ;;
+silent) exec sleep 20 ;;
+slow) echo "We trust you have received the usual lecture." >&2; ask; exec sleep 20 ;;
 sudoers) ask; echo "ops is not in the sudoers file." >&2; exit 1 ;;
 esac
 `
@@ -88,7 +90,8 @@ func TestSudoWithPassword(t *testing.T) {
 	}
 }
 
-// TestSudoInOtherWords: a password is given to nobody who does not ask in our words.
+// TestSudoInOtherWords: a password is given to nobody who does not ask in our words. A request that has
+// too little time to be sure of that says what it heard, and the next one tries again.
 func TestSudoInOtherWords(t *testing.T) {
 	h := hosts(t)[0]
 	seen := filepath.Join(t.TempDir(), "seen")
@@ -97,8 +100,37 @@ func TestSudoInOtherWords(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_, err := m.Facts(ctx)
-	require.Error(t, err)
+	lost, refused := &transport.LostError{}, &transport.CredentialsError{}
+	require.ErrorAs(t, err, &lost)
+	require.ErrorContains(t, err, "it said: [sudo] password for ops:")
+
+	m.sudo.patience = 200 * time.Millisecond
+	for range 2 {
+		_, err = m.Facts(testContext(t))
+		require.ErrorAs(t, err, &refused)
+		require.ErrorContains(t, err, "it said: [sudo] password for ops:")
+	}
 	require.NoFileExists(t, seen)
+}
+
+// TestSudoThatIsSlow: a directory service that is down refuses nobody, so nothing is final.
+func TestSudoThatIsSlow(t *testing.T) {
+	for _, answer := range []string{"silent", "slow"} {
+		t.Run(answer, func(t *testing.T) {
+			h := hosts(t)[0]
+			h.tool(t, "sudo", fmt.Sprintf(sudoTool, filepath.Join(t.TempDir(), "seen"), answer))
+			m := New(h, Options{StateDir: t.TempDir(), Become: &Become{Password: machine.Secret("sesame")}})
+			m.sudo.patience = 200 * time.Millisecond
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_, err := m.Facts(ctx)
+			require.Error(t, err)
+			refused := &transport.CredentialsError{}
+			require.NotErrorAs(t, err, &refused)
+			known, _ := m.sudo.known()
+			require.False(t, known)
+		})
+	}
 }
 
 // TestTenRequestsAreOneAttempt with a password that is wrong.
