@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/fleet"
@@ -76,6 +77,7 @@ func sshConfig(endpoint fleet.Endpoint, policy fleet.AddressPolicy) (ssh.Config,
 		Certificate:        endpoint.Credentials.Certificate,
 		Password:           endpoint.Credentials.Password,
 		RequestedAt:        endpoint.RequestedAt,
+		DialTimeout:        dialTimeout(endpoint.Spec),
 		Control:            policy.Control,
 		CheckAddress:       policy.Check,
 	}, nil
@@ -142,6 +144,7 @@ func winrmConfig(endpoint fleet.Endpoint, roots *x509.CertPool, policy fleet.Add
 		Authentication:    string(spec.Authentication),
 		ClientCertificate: credentials.ClientCertificate,
 		ClientKey:         credentials.ClientKey,
+		DialTimeout:       dialTimeout(endpoint.Spec),
 		Control:           policy.Control,
 	}
 	if spec.Kerberos != nil {
@@ -160,6 +163,14 @@ func pool(pem []byte) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("spec.winrm.caRef holds no certificate in PEM format")
 	}
 	return roots, nil
+}
+
+// dialTimeout of a Host that says none is the transport's own.
+func dialTimeout(spec v1alpha1.HostSpec) time.Duration {
+	if spec.Probe.Timeout == nil {
+		return 0
+	}
+	return spec.Probe.Timeout.Duration
 }
 
 func address(host string, port int32) string {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/credential"
@@ -18,7 +20,7 @@ func sshEndpoint(address string, jump *fleet.Endpoint) fleet.Endpoint {
 	return fleet.Endpoint{
 		Spec: v1alpha1.HostSpec{Address: address, SSH: &v1alpha1.SSHTransport{
 			Port: 22, HostKeyAuthorities: []string{"authority of " + address},
-		}},
+		}, Probe: v1alpha1.HostProbe{Timeout: &metav1.Duration{Duration: time.Duration(len(address)) * time.Minute}}},
 		HostKeys:    []string{"key of " + address},
 		RequestedAt: "request of " + address,
 		Credentials: credential.Credentials{
@@ -49,6 +51,7 @@ func TestSSHConfigs(t *testing.T) {
 		require.Equal(t, []string{"key of " + name}, c.HostKeys)
 		require.Equal(t, []string{"authority of " + name}, c.HostKeyAuthorities)
 		require.Equal(t, "request of "+name, c.RequestedAt)
+		require.Equal(t, time.Duration(len(name))*time.Minute, c.DialTimeout)
 		require.NotNil(t, c.Control)
 		require.NotNil(t, c.CheckAddress)
 	}

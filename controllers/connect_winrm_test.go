@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/credential"
@@ -14,7 +17,8 @@ import (
 
 func winrmEndpoint(spec v1alpha1.WinRMTransport) fleet.Endpoint {
 	return fleet.Endpoint{
-		Spec:        v1alpha1.HostSpec{Address: "127.0.0.1", WinRM: &spec},
+		Spec: v1alpha1.HostSpec{Address: "127.0.0.1", WinRM: &spec,
+			Probe: v1alpha1.HostProbe{Timeout: &metav1.Duration{Duration: 20 * time.Second}}},
 		Credentials: credential.Credentials{Username: "u", Password: "p", ClientCertificate: []byte("certificate"), ClientKey: []byte("key")},
 	}
 }
@@ -37,6 +41,9 @@ func TestWinRMConfig(t *testing.T) {
 		}
 		if string(c.ClientCertificate) != "certificate" || string(c.ClientKey) != "key" || c.Control == nil {
 			t.Errorf("%s: the credentials or the policy are missing", name)
+		}
+		if c.DialTimeout != 20*time.Second {
+			t.Errorf("%s: %s to connect", name, c.DialTimeout)
 		}
 		if test.spec.Kerberos != nil && (c.Realm.Name != "R" || c.Realm.KDCs[0] != "kdc" || c.Realm.ServicePrincipal != "HTTP/x") {
 			t.Errorf("%s: realm %+v", name, c.Realm)
