@@ -168,7 +168,9 @@ func (l *link) jobRuns() bool {
 // fail takes over that the host could not be asked, by a pass or a job over conn (nil: none was made).
 func (l *link) fail(err error, conn *connection) {
 	if !l.fleet.work.running() {
-		return // The operator ends; that says nothing about the host.
+		// The operator ends, which says nothing about the host. The connection may be a new one, of which nobody else knows.
+		conn.retire()
+		return
 	}
 	verdict, message := judge(err), l.describe(err)
 	if l.conn != nil && l.conn == conn {
