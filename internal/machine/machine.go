@@ -34,7 +34,7 @@ type Worker interface {
 	// Stage puts content on the host for a job that is about to be started, without
 	// holding it in memory: its PlaceFile steps take it from there. Content that is
 	// staged already, whole and with the right digest, is not sent again. What no job takes is
-	// removed by the host's next job after a day.
+	// removed by the host's next job after a day. A host that answers and cannot have it is a RefusedError.
 	Stage(ctx context.Context, blob Blob) error
 	// Start begins a job, or returns the state of the one that the host already
 	// knows by this id. It waits a moment (about two seconds), so that a short
@@ -77,14 +77,19 @@ type Observation struct {
 	Took    time.Duration
 }
 
-// RefusedError says that the host answered, and will not begin a job: its state
-// directory cannot be written, or the disk is full. The job was not begun and will not be.
+// RefusedError says that the host answered, and will not begin a job or have content for
+// one: its state directory cannot be written, or the disk is full. The job was not begun and will not be.
 type RefusedError struct {
-	JobID  string
+	JobID  string // empty: it is about content
 	Reason string
 }
 
-func (e *RefusedError) Error() string { return "start job " + e.JobID + ": " + e.Reason }
+func (e *RefusedError) Error() string {
+	if e.JobID == "" {
+		return "stage content: " + e.Reason
+	}
+	return "start job " + e.JobID + ": " + e.Reason
+}
 
 // StaleLeaderError says that the host has obeyed a newer leader: this operator
 // has lost its leadership without noticing and must do nothing more.

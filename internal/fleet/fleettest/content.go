@@ -34,7 +34,7 @@ func (s *session) Stage(ctx context.Context, blob machine.Blob) error {
 		return err
 	}
 	if int64(len(content)) > blob.Size {
-		return &machine.RefusedError{JobID: "staging", Reason: fmt.Sprintf("the content is larger than %d bytes", blob.Size)}
+		return &machine.RefusedError{Reason: fmt.Sprintf("the content is larger than %d bytes", blob.Size)}
 	}
 	if gate != nil {
 		select {
@@ -49,7 +49,7 @@ func (s *session) Stage(ctx context.Context, blob machine.Blob) error {
 		return &transport.LostError{Doing: "stage content", Err: errors.New("connection reset by peer")}
 	}
 	if digest(content) != blob.SHA256 {
-		return &machine.RefusedError{JobID: "staging", Reason: "the digest of the content is not the declared one"}
+		return &machine.RefusedError{Reason: "the digest of the content is not the declared one"}
 	}
 	h.staged[blob.SHA256] = content
 	h.note("stage %s", blob.SHA256[:12])

@@ -53,9 +53,9 @@ func readStage(answer, doing, nonce string, blob machine.Blob) error {
 	case "h":
 		return nil
 	case "x":
-		return fmt.Errorf("%s: %s", doing, excerpt(rest))
+		return &machine.RefusedError{Reason: excerpt(rest)}
 	case "i":
-		return fmt.Errorf("%s: the content does not have the digest that it should have (%s bytes came, of at most %d)", doing, excerpt(rest), blob.Size)
+		return &machine.RefusedError{Reason: fmt.Sprintf("it does not have the digest %s that it should have (%s bytes came, of at most %d)", blob.SHA256[:12], excerpt(rest), blob.Size)}
 	default:
 		return fmt.Errorf("%s: the host gave no answer that can be read", doing)
 	}

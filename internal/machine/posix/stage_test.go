@@ -105,9 +105,11 @@ func TestStageWhatIsNotWhole(t *testing.T) {
 		} {
 			blob.Open = open
 			err := m.Stage(testContext(t), blob)
-			require.Error(t, err, name)
+			refused := &machine.RefusedError{}
 			if name == "closed" || name == "fails" {
 				require.ErrorIs(t, err, broken)
+			} else {
+				require.ErrorAs(t, err, &refused, name)
 			}
 			left, err := os.ReadDir(filepath.Join(m.options.StateDir, "blobs"))
 			require.NoError(t, err)
@@ -120,6 +122,18 @@ func TestStageWhatIsNotWhole(t *testing.T) {
 		require.NoError(t, os.Remove(filepath.Join(m.options.StateDir, "blobs", blob.SHA256)))
 		blob.Open, blob.Size = whole, 1<<30
 		require.NoError(t, m.Stage(testContext(t), blob))
+	})
+}
+
+// TestStageOnAFullDisk: the host has answered, and the connection is as good as before.
+func TestStageOnAFullDisk(t *testing.T) {
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		opened := 0
+		m.options.StateDir = mounted(t, "size=64k")
+		err := m.Stage(testContext(t), randomBlob(t, 1<<20, &opened))
+		refused := &machine.RefusedError{}
+		require.ErrorAs(t, err, &refused)
+		require.EqualError(t, err, "stage content: cannot write into "+m.options.StateDir+"/blobs: is the disk full?")
 	})
 }
 

@@ -23,6 +23,10 @@ func (m *Machine) Stage(ctx context.Context, blob machine.Blob) error {
 	if !hexDigest.MatchString(blob.SHA256) || blob.Size < 0 {
 		return fmt.Errorf("stage content: digest %q, size %d", blob.SHA256, blob.Size)
 	}
+	return stageRefusal(m.stage(ctx, blob))
+}
+
+func (m *Machine) stage(ctx context.Context, blob machine.Blob) error {
 	if err := m.secure(ctx); err != nil {
 		return fmt.Errorf("stage content: %w", err)
 	}
@@ -40,6 +44,19 @@ func (m *Machine) Stage(ctx context.Context, blob machine.Blob) error {
 		return fmt.Errorf("stage content: %w", err)
 	}
 	return nil
+}
+
+// stageRefusal turns what the host itself says about content into its refusal.
+func stageRefusal(err error) error {
+	var command *CommandError
+	var delivery *DeliveryError
+	switch {
+	case errors.As(err, &command):
+		return &machine.RefusedError{Reason: command.Error()}
+	case errors.As(err, &delivery):
+		return &machine.RefusedError{Reason: delivery.Error()}
+	}
+	return err
 }
 
 // holds says that a file has a digest. It is hashed only if it is not known already.

@@ -109,6 +109,9 @@ func TestFullDisk(t *testing.T) {
 	if !errors.As(err, &refused) || refused.JobID != "b" {
 		t.Errorf("error %v", err)
 	}
+	if err := h.machine().Stage(t.Context(), blobOf("more", new(int))); !errors.As(err, &refused) || refused.JobID != "" {
+		t.Errorf("stage on a full disk: error %v", err)
+	}
 	if state := receiptOf(t, h.machine(), "b"); state.Phase != machine.JobAbsent {
 		t.Errorf("a job that was refused is %+v", state)
 	}
