@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -148,7 +147,7 @@ func bounded[T any](ctx context.Context, limit time.Duration, call func(context.
 	go func() {
 		defer cancel()
 		var o outcome
-		o.result, o.err = guarded(ctx, call)
+		o.result, o.err = transport.Guarded(func() (T, error) { return call(ctx) })
 		select {
 		case results <- o:
 		case <-abandoned:
@@ -172,24 +171,4 @@ func bounded[T any](ctx context.Context, limit time.Duration, call func(context.
 		var none T
 		return none, ctx.Err()
 	}
-}
-
-// panicError is a defect in a machine. It counts as a lost connection, so that
-// one host's odd answer cannot end the operator.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string {
-	return "a defect in the operator ended the request (its log has more)"
-}
-
-func guarded[T any](ctx context.Context, call func(context.Context) (T, error)) (result T, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = &panicError{value: value, stack: debug.Stack()}
-		}
-	}()
-	return call(ctx)
 }

@@ -26,7 +26,7 @@ func judge(err error) verdict {
 		stale       *machine.StaleLeaderError
 		unreachable *transport.UnreachableError
 		lost        *transport.LostError
-		panicked    *panicError
+		panicked    *transport.PanicError
 	)
 	v := verdict{known: true}
 	switch {

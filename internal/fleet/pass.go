@@ -215,13 +215,13 @@ func (l *link) lose(conn *connection) {
 
 // logDefect writes down where a machine panicked.
 func (l *link) logDefect(err error) {
-	var defect *panicError
+	var defect *transport.PanicError
 	if errors.As(err, &defect) {
 		l.mu.Lock()
 		clean := l.cleaner()
 		l.mu.Unlock()
-		value := clean.head(fmt.Sprint(defect.value), longestOutput)
-		l.fleet.options.Log.Error(err, "A machine panicked", "host", l.key, "panic", value, "stack", clean.head(string(defect.stack), 4*longestOutput))
+		value := clean.head(fmt.Sprint(defect.Value), longestOutput)
+		l.fleet.options.Log.Error(err, "A machine panicked", "host", l.key, "panic", value, "stack", clean.head(string(defect.Stack), 4*longestOutput))
 	}
 }
 

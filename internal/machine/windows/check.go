@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/transport"
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
@@ -66,13 +67,18 @@ func (p *pass) beginScripts(ctx context.Context) *scriptPass {
 	}
 	p.m.background.Go(func() {
 		defer close(s.done)
-		for _, check := range p.m.scripts.order(p.scripts) {
-			if s.answers[check], s.err = p.m.askScript(ctx, check, p.scripts); s.err != nil {
-				return
-			}
-		}
+		_, s.err = transport.Guarded(func() (none struct{}, err error) { return none, s.ask(ctx, p.scripts) })
 	})
 	return s
+}
+
+func (s *scriptPass) ask(ctx context.Context, checks []machine.Script) (err error) {
+	for _, check := range s.m.scripts.order(checks) {
+		if s.answers[check], err = s.m.askScript(ctx, check, checks); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wait waits until all scripts have answered or run out of time.

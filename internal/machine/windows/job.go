@@ -53,7 +53,8 @@ func (m *Machine) Start(ctx context.Context, job machine.Job) (machine.JobState,
 	defer detach()
 	begun, over := make(chan machine.JobState, 1), make(chan outcome, 1)
 	m.background.Go(func() {
-		state, err := m.perform(own, job, begun)
+		state, err := transport.Guarded(func() (machine.JobState, error) { return m.perform(own, job, begun) })
+		m.noteDefect(err)
 		end(nil)
 		jobsInFlight.leave(flight)
 		over <- outcome{state, err}

@@ -2,6 +2,7 @@ package windows
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/transport"
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
@@ -53,7 +55,10 @@ type Machine struct {
 	secured atomic.Bool
 	// background are the jobs that Start no longer waits for.
 	background sync.WaitGroup
-	scripts    *checkScripts
+	// defect is a panic in one of them. The remote is in a state that nobody knows then, so
+	// the next observation fails with it, which has the caller connect again.
+	defect  atomic.Pointer[transport.PanicError]
+	scripts *checkScripts
 }
 
 var _ machine.Machine = (*Machine)(nil)
@@ -78,6 +83,13 @@ func (m *Machine) Close() error {
 	err := m.remote.Close()
 	m.background.Wait()
 	return err
+}
+
+func (m *Machine) noteDefect(err error) {
+	var defect *transport.PanicError
+	if errors.As(err, &defect) {
+		m.defect.CompareAndSwap(nil, defect)
+	}
 }
 
 // Facts implements machine.Machine.

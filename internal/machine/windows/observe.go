@@ -38,6 +38,9 @@ type pass struct {
 // the services last: a receipt that tells of a finished job is then never older
 // than the state that the job has left.
 func (m *Machine) Observe(ctx context.Context, checks []machine.Check) (machine.Observation, error) {
+	if defect := m.defect.Load(); defect != nil {
+		return machine.Observation{}, fmt.Errorf("carry out a job: %w", defect)
+	}
 	begun := time.Now()
 	system, err := m.clock(ctx)
 	if err != nil {
