@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/isthmus-dev/isthmus/internal/machine"
+	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
 // endless is content by chance, the same each time, of any length.
@@ -203,4 +204,18 @@ func TestStageOverOpenSSH(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "large")
 	succeed(t, m, testJob("place", machine.PlaceFile{Path: file, SHA256: blob.SHA256, Size: blob.Size}))
 	require.Equal(t, blob.SHA256, digestOfFile(t, file))
+}
+
+// TestPanicOfContent: content is opened while the host is heard, in a goroutine of its own.
+func TestPanicOfContent(t *testing.T) {
+	eachHost(t, func(t *testing.T, _ *localHost, m *Machine) {
+		opened := 0
+		blob := randomBlob(t, 10, &opened)
+		open := blob.Open
+		blob.Open = func(context.Context) (io.ReadCloser, error) { panic("odd source") }
+		defect := &transport.PanicError{}
+		require.ErrorAs(t, m.Stage(testContext(t), blob), &defect)
+		blob.Open = open
+		require.NoError(t, m.Stage(testContext(t), blob))
+	})
 }

@@ -122,7 +122,7 @@ func (p *Pool) launch(j *jump, config Config) {
 	j.flight = f
 	p.tasks.Go(func() {
 		defer cancel()
-		client, err := p.Dial(ctx, hop)
+		client, err := transport.Guarded(func() (*Client, error) { return p.Dial(ctx, hop) })
 		p.land(j, client, err, config.request())
 	})
 }

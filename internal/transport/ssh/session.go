@@ -26,6 +26,7 @@ type session struct {
 	refused chan struct{} // the host would not run the command
 	drained chan struct{} // both streams have ended
 	joined  chan struct{} // every goroutine of the session has ended, but for one that waits for Stdin
+	broken  chan error    // whom Run serves panicked: has room for both streams and Stdin
 
 	// Written before exited is closed.
 	code   int
@@ -41,6 +42,7 @@ func newSession(address string, channel ssh.Channel, requests <-chan *ssh.Reques
 		refused:  make(chan struct{}),
 		drained:  make(chan struct{}),
 		joined:   make(chan struct{}),
+		broken:   make(chan error, 3),
 	}
 }
 
@@ -48,8 +50,8 @@ func (s *session) begin(request Request) {
 	s.stdout = newTap(request.MaxStdout, request.OnStdout)
 	s.stderr = newTap(request.MaxStderr, request.OnStderr)
 	var streams, all sync.WaitGroup
-	streams.Go(func() { _, _ = io.Copy(s.stdout, s.channel) })
-	streams.Go(func() { _, _ = io.Copy(s.stderr, s.channel.Stderr()) })
+	streams.Go(func() { s.copy(s.stdout, s.channel) })
+	streams.Go(func() { s.copy(s.stderr, s.channel.Stderr()) })
 	all.Go(func() {
 		streams.Wait()
 		close(s.drained)
@@ -60,6 +62,15 @@ func (s *session) begin(request Request) {
 		all.Wait()
 		close(s.joined)
 	}()
+}
+
+// copy calls whom Run serves, as Stdin, OnStdout or OnStderr. A panic of theirs ends the session only.
+func (s *session) copy(to io.Writer, from io.Reader) {
+	_, err := transport.Guarded(func() (int64, error) { return io.Copy(to, from) })
+	var defect *transport.PanicError
+	if errors.As(err, &defect) {
+		s.broken <- defect
+	}
 }
 
 // exec asks for the command and feeds it.
@@ -83,7 +94,7 @@ func (s *session) exec(request Request) {
 // feed ends when Stdin does, or at the first piece that the session does not take any more.
 func (s *session) feed(stdin io.Reader) {
 	// A command may end without reading all of its input.
-	_, _ = io.Copy(s.channel, &gatedReader{from: stdin, shut: &s.abandoned})
+	s.copy(s.channel, &gatedReader{from: stdin, shut: &s.abandoned})
 	_ = s.channel.CloseWrite()
 }
 
@@ -154,6 +165,8 @@ func (s *session) wait(ctx context.Context) error {
 		return s.noCommand()
 	case <-s.joined:
 		return s.endedWithoutWord()
+	case err := <-s.broken:
+		return err
 	case <-ctx.Done():
 		return lost("run a command", context.Cause(ctx))
 	}
@@ -164,7 +177,12 @@ func (s *session) wait(ctx context.Context) error {
 	case <-late.C:
 	case <-ctx.Done():
 	}
-	return nil
+	select {
+	case err := <-s.broken:
+		return err
+	default:
+		return nil
+	}
 }
 
 func (s *session) noCommand() error {

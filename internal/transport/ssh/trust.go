@@ -80,7 +80,13 @@ type verifier struct {
 	seen ssh.PublicKey
 }
 
+// check is called by a goroutine of the library.
 func (v *verifier) check(_ string, _ net.Addr, shown ssh.PublicKey) error {
+	_, err := transport.Guarded(func() (none struct{}, err error) { return none, v.verify(shown) })
+	return err
+}
+
+func (v *verifier) verify(shown ssh.PublicKey) error {
 	if certificate, ok := shown.(*ssh.Certificate); ok {
 		v.remember(certificate.Key)
 		return v.checkCertificate(certificate)
