@@ -89,7 +89,10 @@ func (p *look) connect() (*connection, error) {
 		limit := timeout(p.endpoint.Spec)
 		made, err = bounded(p.dialing, limit, func(ctx context.Context) (machine.Machine, error) {
 			return fleet.options.Connect(ctx, p.endpoint)
-		}, func(late machine.Machine) { _ = late.Close() })
+		}, func(late machine.Machine) {
+			defer func() { _ = recover() }()
+			_ = late.Close()
+		})
 		if err != nil && errors.Is(err, context.DeadlineExceeded) {
 			err = refine(err, &transport.UnreachableError{Address: p.endpoint.Spec.Address, Err: fmt.Errorf("no answer within %s", limit)})
 		}

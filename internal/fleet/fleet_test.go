@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/credential"
@@ -362,4 +363,32 @@ func TestMessagesAreStableAndBounded(t *testing.T) {
 	h.settled()
 	assert.Equal(t, told, h.hostTold(), "the same failure from another port is no news")
 	assert.Equal(t, message, h.status().Message)
+}
+
+// A connection that came too late is closed beside everything else.
+func TestAPanicWhenALateConnectionIsClosed(t *testing.T) {
+	var closed atomic.Bool
+	h := start(t, func(o *fleet.Options) {
+		connect := o.Connect
+		o.Connect = func(_ context.Context, e fleet.Endpoint) (machine.Machine, error) {
+			time.Sleep(1200 * time.Millisecond)
+			m, err := connect(context.Background(), e)
+			return &closing{m, &closed}, err
+		}
+	})
+	late := endpoint("web")
+	late.Spec.Probe.Timeout = &metav1.Duration{Duration: time.Millisecond}
+	h.Configure(hostKey, late)
+	h.eventually("closed", closed.Load)
+	h.eventually("unreachable", h.state(fleet.Unreachable))
+}
+
+type closing struct {
+	machine.Machine
+	closed *atomic.Bool
+}
+
+func (c *closing) Close() error {
+	c.closed.Store(true)
+	panic("index out of range")
 }

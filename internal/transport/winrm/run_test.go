@@ -410,3 +410,20 @@ func TestShellsOfAHostThatWasRestarted(t *testing.T) {
 		t.Errorf("close: %v", err)
 	}
 }
+
+// A defect in what is cleared away ends the client, and neither the operator nor the wait of Close.
+func TestPanicInTheBackground(t *testing.T) {
+	life, end := context.WithCancel(context.Background())
+	c := &Client{life: life, end: end, lanes: make(chan struct{}, maxLanes), shells: make(chan struct{}, maxShells)}
+	c.shells <- struct{}{}
+	c.discard(nil)
+	c.background.Wait()
+	_, err := c.Query(t.Context(), "root/cimv2", "SELECT Name FROM Win32_Service")
+	var defect *transport.PanicError
+	if !errors.As(err, &defect) || len(c.shells) != 0 {
+		t.Errorf("error %v, %d shells", err, len(c.shells))
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}

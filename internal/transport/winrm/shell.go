@@ -223,14 +223,21 @@ func (c *Client) discard(s *shell) {
 }
 
 // inBackground does what is to be cleared away on the host, within closeTime.
-// Close waits for it.
+// Close waits for it. A panic there is the error of the next request: a connection
+// or a shell of the client may be taken for ever.
 func (c *Client) inBackground(do func(ctx context.Context)) {
 	c.background.Add(1)
 	go func() {
 		defer c.background.Done()
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()
-		do(ctx)
+		_, err := transport.Guarded(func() (none struct{}, _ error) {
+			do(ctx)
+			return none, nil
+		})
+		if err != nil {
+			_ = c.finish(err)
+		}
 	}()
 }
 
