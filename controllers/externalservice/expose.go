@@ -62,6 +62,9 @@ func (p *pass) expose(ctx context.Context) (next, error) {
 		}
 	} else {
 		endpoint.Ready = false
+		if err := p.dropLastSlice(ctx, wanted); err != nil {
+			return finished, err
+		}
 	}
 	p.object.Status.Endpoint = endpoint
 	return onwards, nil
@@ -256,6 +259,14 @@ func (p *pass) dropOtherFamily(ctx context.Context, wanted face) error {
 		return nil
 	}
 	return p.remove(ctx, &discoveryv1.EndpointSlice{}, sliceName(wanted.name, familyOf(before)))
+}
+
+// dropLastSlice removes the slice of the address before, when there is none any more.
+func (p *pass) dropLastSlice(ctx context.Context, wanted face) error {
+	if before, err := netip.ParseAddr(lastAddress(p.object.Status.Endpoint)); err == nil {
+		return p.remove(ctx, &discoveryv1.EndpointSlice{}, sliceName(wanted.name, familyOf(before)))
+	}
+	return nil
 }
 
 func sliceLabels(service string) map[string]string {

@@ -152,6 +152,18 @@ var _ = Describe("The face inside the cluster", func() {
 		Expect(w.message(ctx, v1alpha1.ReadyCondition)).To(And(ContainSubstring("loopback"), ContainSubstring("spec.expose.address")))
 	})
 
+	It("sends nobody to an address that is no longer the one", func(ctx SpecContext) {
+		w.create(ctx, exposed)
+		w.edit(ctx, func(es *v1alpha1.ExternalService) { es.Spec.Expose.Address = "127.0.0.1" })
+		w.untilReason(ctx, "False/Invalid")
+		Expect(w.find(ctx).Status.Endpoint.Ready).To(BeFalse())
+		Expect(w.slice(ctx, "ledger-isthmus-ipv4")).To(BeNil())
+		w.edit(ctx, func(es *v1alpha1.ExternalService) { es.Spec.Expose.Address = "2001:db8::7" })
+		w.until(ctx, "Ready", w.ready(ctx))
+		Expect(w.slice(ctx, "ledger-isthmus-ipv4")).To(BeNil())
+		Expect(w.slice(ctx, "ledger-isthmus-ipv6")).NotTo(BeNil())
+	})
+
 	It("says where an output is wrong", func(ctx SpecContext) {
 		w.declare(ctx, func(s *v1alpha1.ExternalServiceSpec) {
 			s.Outputs = []v1alpha1.Output{{Name: "bad", Value: "${nonsense}"}, {Name: "later", Value: "${service.dnsName}"}}
