@@ -154,6 +154,7 @@ type pass struct {
 	problems []problem // of the face in the cluster and of outputs: they spoil Ready
 	happened []occurrence
 	forget   []string
+	swept    bool // forget has the receipts of the whole history
 	after    time.Duration
 }
 
@@ -217,6 +218,9 @@ func (p *pass) finish(ctx context.Context, failed error) (ctrl.Result, error) {
 	p.cancelJob()
 	if len(p.forget) > 0 {
 		p.Jobs.Forget(p.hostKey, p.forget)
+	}
+	if p.swept && p.verdict.kind != gone {
+		p.memory.recall(p.self.Key, p.object.UID, func(it *recollection) { it.swept = true })
 	}
 	if p.after > 0 {
 		return ctrl.Result{RequeueAfter: jitter(p.after)}, nil

@@ -54,6 +54,7 @@ func (p *pass) removeFromHost(ctx context.Context) error {
 		return nil
 	}
 	p.recovered()
+	p.sweep()
 	if !p.view.Complete {
 		p.verdict.message = "the first answer of the host is awaited"
 		p.again(missingRetry)

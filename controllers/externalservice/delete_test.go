@@ -7,6 +7,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/fleet"
 	"github.com/isthmus-dev/isthmus/internal/fleet/fleettest"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 )
@@ -29,6 +30,43 @@ var _ = Describe("Deletion", func() {
 			Expect(w.host.Journal()).To(Equal(journal), string(policy))
 			Eventually(w.host.Jobs).WithTimeout(patience).Should(BeEmpty(), "its receipts are removed")
 		}
+	})
+
+	It("removes receipts that an operator left which ended before it could", func(ctx SpecContext) {
+		for write := 1; ; write++ {
+			w = newWorld(ctx)
+			first := w.operator
+			first.dies, first.ending = write, unheeded
+			w.declare(ctx)
+			w.repeat(ctx, "Ready, or the end", func() bool { return first.dead() || w.ready(ctx)() }, func() { _, _ = w.tryPass(ctx) })
+			if !first.dead() {
+				break // it had less to write
+			}
+			w.delete(ctx)
+			w.begin()
+			w.until(ctx, "gone", w.gone(ctx))
+			Eventually(w.host.Jobs).WithTimeout(patience).Should(BeEmpty(), "after write %d", write)
+		}
+	})
+
+	It("removes them also when its first record is refused", func(ctx SpecContext) {
+		w.declare(ctx)
+		w.repeat(ctx, "an outcome", func() bool { return len(w.find(ctx).Status.History) > 0 }, func() {
+			if execution := w.find(ctx).Status.Execution; execution != nil {
+				w.operator.dies, w.operator.ending = len(w.operator.written())+1, unheeded // with the outcome
+			}
+			_, _ = w.tryPass(ctx)
+		})
+		Expect(w.host.Jobs()).NotTo(BeEmpty())
+		w.begin()
+		stale := w.find(ctx)
+		stale.Annotations = map[string]string{v1alpha1.CancelRequestAnnotation: "1"} // so that there is something to record
+		w.edit(ctx, func(es *v1alpha1.ExternalService) { es.Annotations = map[string]string{"somebody": "was faster"} })
+		w.operator.stale = stale
+		Eventually(func() fleet.State { return w.operator.fleet.View(w.hostKey, w.object()).Host.State }).WithTimeout(patience).Should(Equal(fleet.Connected))
+		w.pass(ctx)
+		w.operator.stale = nil
+		w.repeat(ctx, "no receipts", func() bool { return len(w.host.Jobs()) == 0 }, func() { w.pass(ctx) })
 	})
 
 	It("works when the spec has become invalid, and while suspended", func(ctx SpecContext) {

@@ -167,15 +167,13 @@ func inFlight(state v1alpha1.ExecutionState) bool {
 // sweep has the receipts of finished executions removed, once in a process:
 // the operator may have ended between the record and the request.
 func (p *pass) sweep() {
-	p.memory.recall(p.self.Key, p.object.UID, func(it *recollection) {
-		if it.swept || p.view.Host.State != fleet.Connected {
-			return
-		}
-		it.swept = true
-		for _, done := range p.object.Status.History {
-			p.forget = append(p.forget, done.ID)
-		}
-	})
+	if p.view.Host.State != fleet.Connected || p.memory.recall(p.self.Key, p.object.UID, func(*recollection) {}).swept {
+		return
+	}
+	p.swept = true
+	for _, done := range p.object.Status.History {
+		p.forget = append(p.forget, done.ID)
+	}
 }
 
 // connection says what a link that is not connected means.
