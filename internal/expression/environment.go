@@ -10,6 +10,7 @@ import (
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/ext"
+	"github.com/google/cel-go/interpreter"
 	"k8s.io/apiserver/pkg/cel/library"
 )
 
@@ -25,7 +26,8 @@ const (
 // Environment knows variables and functions; it checks and evaluates
 // expressions. It is safe for concurrent use and remembers what it compiled.
 type Environment struct {
-	cel *cel.Env
+	cel   *cel.Env
+	bound interpreter.InterpretableDecorator
 
 	mu       sync.Mutex
 	programs map[string]cel.Program
@@ -98,7 +100,11 @@ func extend(options ...cel.EnvOption) (*Environment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("declare variables of expressions: %w", err)
 	}
-	return &Environment{cel: env, programs: map[string]cel.Program{}}, nil
+	bound, err := boundCalls(env)
+	if err != nil {
+		return nil, err
+	}
+	return &Environment{cel: env, bound: bound, programs: map[string]cel.Program{}}, nil
 }
 
 // baseEnvironment has the functions that Kubernetes has in its own expressions,
@@ -197,8 +203,8 @@ func (e *Environment) program(x Expression) (cel.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err = e.cel.Program(checked, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost),
-		cel.CostTracking(&library.CostEstimator{}), cel.CostLimit(costLimit))
+	program, err = e.cel.Program(checked, cel.CustomDecorator(e.bound), cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost),
+		cel.CostTracking(&costs{}), cel.CostLimit(costLimit))
 	if err != nil {
 		return nil, errorAt(x.source, x.offset, "%s", firstLine(err.Error()))
 	}

@@ -69,6 +69,9 @@ func (e *Environment) Evaluate(x Expression, vars map[string]any) (any, error) {
 	if err != nil {
 		return nil, x.failed(err)
 	}
+	if weigh(value, maxSize, 1) > maxSize {
+		return nil, errorAt(x.source, x.offset, "cost limit: the value is larger than %d MiB", maxSize>>20)
+	}
 	native, err := toJSON(value)
 	if err != nil {
 		return nil, x.failed(err)

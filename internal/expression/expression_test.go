@@ -294,3 +294,54 @@ func BenchmarkEvaluate(b *testing.B) {
 		}
 	}
 }
+
+// TestCostIsLimitedBeforehand: CEL counts a call when it is over. One line could
+// take all the memory of the operator, or a worker for ever, before that.
+func TestCostIsLimitedBeforehand(t *testing.T) {
+	env := environment(t)
+	bomb := "1"
+	for range 40 {
+		bomb = "[" + bomb + "].map(a, [a, a])[0]"
+	}
+	long := map[string]any{"service": map[string]any{"text": strings.Repeat("a", 1<<20), "list": make([]any, 20_000)}}
+	for name, text := range map[string]string{
+		"result":     bomb,
+		"equality":   "[" + bomb + "].all(b, b == b)",
+		"inequality": "[" + bomb + "].all(b, b != b)",
+		"membership": "[" + bomb + "].all(b, b in [b])",
+		"search":     "[" + bomb + "].all(b, [b].indexOf(b) == 0)",
+		"sum":        "[" + bomb + "].all(b, dyn(b).max() == 1)",
+		"scalar":     "[" + bomb + "].all(b, [dyn(b)].lastIndexOf(dyn(1)) == 0)",
+		"format":     "'%s'.format([" + bomb + "])",
+		"replace":    "service.text.replace('a', service.text)",
+		"some":       "service.text.replace('a', service.text, 1000)",
+		"join":       "service.list.map(i, 'a').join(service.text)",
+		"distinct":   "lists.range(1000000).distinct()",
+		"sets":       "sets.equivalent(lists.range(1000000), lists.range(1000000))",
+		"contains":   "sets.contains(service.list, service.list)",
+		"intersects": "sets.intersects([" + bomb + "], [" + bomb + "])",
+	} {
+		_, err := env.Evaluate(Condition(text), long)
+		require.ErrorContains(t, err, "cost limit", name)
+		require.False(t, IsNotYetKnown(err), name)
+	}
+	for text, want := range map[string]any{
+		"'a-b'.replace('-', '+')":                                "a+b",
+		"'a-b-c'.replace('-', '+', 1)":                           "a+b-c",
+		"['a', 'b'].join()":                                      "ab",
+		"service.list.map(i, 'a').join(',').size()":              int64(39_999),
+		"'%s of %d'.format([['a'], 2])":                          `["a"] of 2`,
+		"[1, 2, 1].distinct()":                                   []any{int64(1), int64(2)},
+		"sets.contains([1, 2], [2]) && !sets.contains([1], [2])": true,
+		"[[1], [2]].indexOf([2])":                                int64(1),
+		"'abc'.indexOf('c')":                                     int64(2),
+		"service.list == service.list":                           true,
+		"service.list != service.list || dyn(1) == 1.0":          true,
+		"[1] in [[1]] && 'text' in service":                      true,
+		"dyn('a') in ['a', 'b']":                                 true,
+	} {
+		value, err := env.Evaluate(Condition(text), long)
+		require.NoError(t, err, text)
+		require.Equal(t, want, value, text)
+	}
+}
