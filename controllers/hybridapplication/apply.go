@@ -85,7 +85,9 @@ func (r *Reconciler) applyAll(ctx context.Context, p *pass, due []*component) {
 	group.SetLimit(parallel)
 	for i, c := range due {
 		group.Go(func() error {
-			answers[i], c.problem = r.Objects.Apply(ctx, p.as, c.desired)
+			answers[i], c.problem = guarded(ctx, func() (*unstructured.Unstructured, error) {
+				return r.Objects.Apply(ctx, p.as, c.desired)
+			})
 			return nil
 		})
 	}

@@ -2,9 +2,12 @@ package hybridapplication
 
 import (
 	"context"
+	"errors"
+	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/isthmus-dev/isthmus/internal/graph"
 	"github.com/isthmus-dev/isthmus/internal/objects"
@@ -29,7 +32,9 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 			notBefore = known.ResourceVersion
 		}
 		group.Go(func() error {
-			c.live, c.problem = r.Objects.Get(ctx, p.as, referenceOf(node.Object), notBefore)
+			c.live, c.problem = guarded(ctx, func() (*unstructured.Unstructured, error) {
+				return r.Objects.Get(ctx, p.as, referenceOf(node.Object), notBefore)
+			})
 			return nil
 		})
 	}
@@ -37,6 +42,20 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 	for _, node := range p.nodes() {
 		p.admit(p.components[node.Name])
 	}
+}
+
+var errDefect = errors.New("a defect in the operator ended the request (its log has more)")
+
+// guarded makes a panic the problem of one component. controller-runtime's own
+// guard does not reach the goroutines of a pass: it would end the operator.
+func guarded(ctx context.Context, call func() (*unstructured.Unstructured, error)) (object *unstructured.Unstructured, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			ctrl.LoggerFrom(ctx).Error(errDefect, "A request panicked", "panic", value, "stack", string(debug.Stack()))
+			object, err = nil, errDefect
+		}
+	}()
+	return call()
 }
 
 // admit lets expressions see the object, if it is one that the component may speak for.
