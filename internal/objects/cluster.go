@@ -41,9 +41,13 @@ func NewCluster(config *rest.Config, mapper meta.RESTMapper) *Cluster {
 	}
 }
 
-// resource returns where the object lives, for one identity.
+// resource returns where the object lives, for one identity. An object outlives the
+// version by which it was recorded, and is found by another one then.
 func (c *Cluster) resource(as Identity, ref Reference) (dynamic.ResourceInterface, error) {
 	mapping, err := c.mapper.RESTMapping(ref.GroupKind(), ref.Version)
+	if IsUnknownKind(err) {
+		mapping, err = c.mapper.RESTMapping(ref.GroupKind())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look up kind %s: %w", ref.Kind, err)
 	}
