@@ -251,3 +251,31 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandThatDoesNotBegin: without a place for its result the program that runs it ends at once, each time.
+func TestCommandThatDoesNotBegin(t *testing.T) {
+	m := boot(t)
+	temp, err := m.Path(`C:\windows\temp`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(temp, temp+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	p, err := m.Run(Command{Line: "cmd.exe /c exit", Dir: `C:\`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, err := p.Wait(); err == nil {
+		t.Errorf("exit code %d", code)
+	}
+	if err := os.Rename(temp+"-away", temp); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = m.Run(Command{Line: "cmd.exe /c exit 7", Dir: `C:\`}); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := p.Wait(); err != nil || code != 7 {
+		t.Errorf("exit code %d, error %v", code, err)
+	}
+}

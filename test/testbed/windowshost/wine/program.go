@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command is what a remote shell runs.
@@ -39,11 +42,31 @@ func (e *StartError) Error() string {
 	return fmt.Sprintf("the command could not be started: %d", e.Code)
 }
 
-// Run starts a command.
+// attempts to run a command: one in a few thousand programs does not begin under Wine
+// on a busy machine; on Windows they do.
+const attempts = 5
+
+// Run starts a command, and returns when it has begun.
 func (m *Machine) Run(c Command) (*Program, error) {
-	if err := m.on(); err != nil {
-		return nil, fmt.Errorf("run a command: %w", err)
+	for attempt := 1; ; attempt++ {
+		if err := m.on(); err != nil {
+			return nil, fmt.Errorf("run a command: %w", err)
+		}
+		p, err := m.launch(c)
+		if err != nil {
+			return nil, err
+		}
+		if p.begun() || attempt == attempts {
+			return p, nil
+		}
+		_, _ = p.Wait()
+		if err := errors.Join(p.stdout.Close(), p.stderr.Close()); err != nil {
+			return nil, fmt.Errorf("run a command: %w", err)
+		}
 	}
+}
+
+func (m *Machine) launch(c Command) (*Program, error) {
 	name := `C:\windows\temp\winrs-` + rand.Text()
 	result, err := m.Path(name)
 	if err != nil {
@@ -78,6 +101,27 @@ func (m *Machine) Run(c Command) (*Program, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// begun waits until the program that runs the command has begun; false if it ended before.
+func (p *Program) begun() bool {
+	for {
+		ended := p.ended()
+		if _, err := os.Stat(p.result); err == nil {
+			return true
+		}
+		if ended {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// ended leaves the process for Wait.
+func (p *Program) ended() bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err != nil || info.Signo != 0
 }
 
 // Stdin is what the command reads.

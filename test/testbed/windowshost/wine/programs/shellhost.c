@@ -5,18 +5,23 @@
  * (words as in text.h). The command gets this process's standard handles and the
  * environment variables; its 32-bit exit code, or "failed CODE" when it could not be
  * started, is written to the file RESULT, because only 8 bits of an exit code reach
- * a parent on Linux. All that the command has started ends with this process: that
- * is how the service host of Windows clears up after a shell. */
+ * a parent on Linux. The file is made before anything else: where it is missing,
+ * this program has not begun. All that the command has started ends with this
+ * process: that is how the service host of Windows clears up after a shell. */
 #include "text.h"
 
-static void report(const wchar_t *path, const char *format, DWORD code)
+static HANDLE begin(const wchar_t *path)
 {
-    FILE *file = _wfopen(path, L"wb");
+    return CreateFileW(path, GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+}
 
-    if (!file)
-        return;
-    fprintf(file, format, code);
-    fclose(file);
+static void report(HANDLE file, const char *format, DWORD code)
+{
+    char text[32];
+    DWORD written;
+
+    WriteFile(file, text, snprintf(text, sizeof text, format, code), &written, NULL);
+    CloseHandle(file);
 }
 
 /* job makes the job object that ends all its processes when its last handle closes. */
@@ -48,16 +53,18 @@ static BOOL create(wchar_t *line, const wchar_t *directory, STARTUPINFOW *start,
 
 int main(int argc, char **argv)
 {
-    wchar_t *result, *directory, *line;
+    wchar_t *directory, *line;
     STARTUPINFOW start = {sizeof start};
     PROCESS_INFORMATION process;
-    HANDLE group;
+    HANDLE result, group;
     DWORD code = 0;
     int i;
 
     if (argc < 4)
         return ERROR_INVALID_PARAMETER;
-    result = text_decode(argv[1]);
+    result = begin(text_decode(argv[1]));
+    if (result == INVALID_HANDLE_VALUE)
+        return 1;
     directory = text_decode(argv[2]);
     line = text_decode(argv[3]);
     for (i = 4; i + 1 < argc; i += 2)
