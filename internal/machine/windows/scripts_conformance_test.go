@@ -316,8 +316,8 @@ func (b *bed) stage(t *testing.T) {
 	}
 	b.do(t, m, machine.RemoveFile{Path: target})
 	wrong := machine.Blob{SHA256: digest, Size: 3, Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("abc")), nil }}
-	var refused *windows.DeliveryError
-	if err := m.Stage(t.Context(), wrong); !errors.As(err, &refused) || refused.Code != "HashMismatch" {
+	var refused *machine.RefusedError
+	if err := m.Stage(t.Context(), wrong); !errors.As(err, &refused) || !strings.Contains(refused.Reason, "HashMismatch") {
 		t.Errorf("another content: %v", err)
 	}
 }
