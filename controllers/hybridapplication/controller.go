@@ -39,6 +39,8 @@ const (
 // Objects reaches an application's objects as its ServiceAccount.
 // *objects.Cluster implements it.
 type Objects interface {
+	// Served names a recorded object by a version that is served.
+	Served(ref objects.Reference) (objects.Reference, error)
 	// Get returns an object that is at least as new as notBefore (a
 	// resourceVersion, or nothing), or nil if there is none. It must not be changed.
 	Get(ctx context.Context, as objects.Identity, ref objects.Reference, notBefore string) (*unstructured.Unstructured, error)

@@ -88,11 +88,15 @@ func accountsOf(app *v1alpha1.HybridApplication, e entry) []string {
 }
 
 func (r *Reconciler) removeAs(ctx context.Context, p *pass, e entry, as objects.Identity) (gone bool, err error) {
-	live, err := r.Objects.Get(ctx, as, e.reference(), objects.Latest)
+	ref, err := r.Objects.Served(e.reference())
 	if objects.IsUnknownKind(err) {
 		// The objects of a kind go with it.
 		return true, nil
 	}
+	if err != nil {
+		return false, err
+	}
+	live, err := r.Objects.Get(ctx, as, ref, objects.Latest)
 	if err != nil {
 		return false, err
 	}
@@ -102,7 +106,7 @@ func (r *Reconciler) removeAs(ctx context.Context, p *pass, e entry, as objects.
 	if live.GetDeletionTimestamp() != nil {
 		return false, nil
 	}
-	if err := r.Objects.Delete(ctx, as, e.reference(), live.GetUID()); err != nil {
+	if err := r.Objects.Delete(ctx, as, ref, live.GetUID()); err != nil {
 		return false, err
 	}
 	p.happen(live, normal, "Deleted", "Delete", fmt.Sprintf("deleted %s", e.reference()))

@@ -41,13 +41,23 @@ func NewCluster(config *rest.Config, mapper meta.RESTMapper) *Cluster {
 	}
 }
 
-// resource returns where the object lives, for one identity. An object outlives the
-// version by which it was recorded, and is found by another one then.
-func (c *Cluster) resource(as Identity, ref Reference) (dynamic.ResourceInterface, error) {
+// Served names an object by a version that is served, where the one by which it was
+// recorded no longer is: an object outlives the versions of its kind.
+func (c *Cluster) Served(ref Reference) (Reference, error) {
 	mapping, err := c.mapper.RESTMapping(ref.GroupKind(), ref.Version)
 	if IsUnknownKind(err) {
 		mapping, err = c.mapper.RESTMapping(ref.GroupKind())
 	}
+	if err != nil {
+		return ref, fmt.Errorf("look up kind %s: %w", ref.Kind, err)
+	}
+	ref.GroupVersionKind = mapping.GroupVersionKind
+	return ref, nil
+}
+
+// resource returns where the object lives, for one identity.
+func (c *Cluster) resource(as Identity, ref Reference) (dynamic.ResourceInterface, error) {
+	mapping, err := c.mapper.RESTMapping(ref.GroupKind(), ref.Version)
 	if err != nil {
 		return nil, fmt.Errorf("look up kind %s: %w", ref.Kind, err)
 	}

@@ -28,14 +28,18 @@ func TestAVersionThatIsNoLongerServed(t *testing.T) {
 
 	kind.Version = "v1beta1"
 	recorded, as := Reference{GroupVersionKind: kind, Namespace: "n", Name: "w"}, Identity{Namespace: "n", Name: "default"}
-	live, err := cluster.Get(t.Context(), as, recorded, Latest)
+	_, err := cluster.Get(t.Context(), as, recorded, Latest)
+	require.True(t, IsUnknownKind(err), "what is declared in a version is looked for in that one: %v", err)
+	served, err := cluster.Served(recorded)
+	require.NoError(t, err)
+	live, err := cluster.Get(t.Context(), as, served, Latest)
 	require.NoError(t, err)
 	require.Equal(t, "u", string(live.GetUID()))
-	require.NoError(t, cluster.Delete(t.Context(), as, recorded, live.GetUID()))
+	require.NoError(t, cluster.Delete(t.Context(), as, served, live.GetUID()))
 	path := "/apis/example.com/v1/namespaces/n/widgets/w"
 	require.Equal(t, []string{"GET " + path, "DELETE " + path}, asked)
 
 	recorded.Kind = "Gadget"
-	_, err = cluster.Get(t.Context(), as, recorded, Latest)
+	_, err = cluster.Served(recorded)
 	require.True(t, IsUnknownKind(err), "%v", err)
 }
