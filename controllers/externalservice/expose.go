@@ -62,7 +62,7 @@ func (p *pass) expose(ctx context.Context) (next, error) {
 		}
 	} else {
 		endpoint.Ready = false
-		if err := p.dropLastSlice(ctx, wanted); err != nil {
+		if err := p.dropOtherFamily(ctx, wanted); err != nil {
 			return finished, err
 		}
 	}
@@ -252,21 +252,14 @@ func (p *pass) keepSlice(ctx context.Context, wanted face) (bool, error) {
 	return true, nil
 }
 
-// dropOtherFamily removes the slice of the family that the address had before.
+// dropOtherFamily removes the slice of the family that the address had before; of
+// either family, if there is no address any more.
 func (p *pass) dropOtherFamily(ctx context.Context, wanted face) error {
 	before, err := netip.ParseAddr(lastAddress(p.object.Status.Endpoint))
-	if err != nil || familyOf(before) == familyOf(wanted.address) {
+	if err != nil || wanted.address.IsValid() && familyOf(before) == familyOf(wanted.address) {
 		return nil
 	}
 	return p.remove(ctx, &discoveryv1.EndpointSlice{}, sliceName(wanted.name, familyOf(before)))
-}
-
-// dropLastSlice removes the slice of the address before, when there is none any more.
-func (p *pass) dropLastSlice(ctx context.Context, wanted face) error {
-	if before, err := netip.ParseAddr(lastAddress(p.object.Status.Endpoint)); err == nil {
-		return p.remove(ctx, &discoveryv1.EndpointSlice{}, sliceName(wanted.name, familyOf(before)))
-	}
-	return nil
 }
 
 func sliceLabels(service string) map[string]string {
