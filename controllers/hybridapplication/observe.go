@@ -3,12 +3,12 @@ package hybridapplication
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/graph"
 	"github.com/isthmus-dev/isthmus/internal/objects"
 )
@@ -44,18 +44,15 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) {
 	}
 }
 
-var errDefect = errors.New("a defect in the operator ended the request (its log has more)")
-
 // guarded makes a panic the problem of one component. controller-runtime's own
 // guard does not reach the goroutines of a pass: it would end the operator.
-func guarded(ctx context.Context, call func() (*unstructured.Unstructured, error)) (object *unstructured.Unstructured, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			ctrl.LoggerFrom(ctx).Error(errDefect, "A request panicked", "panic", value, "stack", string(debug.Stack()))
-			object, err = nil, errDefect
-		}
-	}()
-	return call()
+func guarded(ctx context.Context, call func() (*unstructured.Unstructured, error)) (*unstructured.Unstructured, error) {
+	object, err := defect.Guard(call)
+	var panicked *defect.PanicError
+	if errors.As(err, &panicked) {
+		ctrl.LoggerFrom(ctx).Error(err, "A request panicked", "panic", panicked.Value, "stack", string(panicked.Stack))
+	}
+	return object, err
 }
 
 // admit lets expressions see the object, if it is one that the component may speak for.

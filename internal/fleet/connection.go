@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
@@ -74,10 +75,12 @@ func (c *connection) closeIf(now bool) {
 	}
 	c.closed = true
 	// Closing may have to tell the other end, and the caller may hold a lock.
-	c.work.finish(func() {
-		defer func() { _ = recover() }()
-		_ = c.machine.Close()
-	})
+	c.work.finish(func() { closeQuietly(c.machine) })
+}
+
+// closeQuietly closes a machine of which nothing more is wanted, whatever comes of it.
+func closeQuietly(m machine.Machine) {
+	_, _ = defect.Guard(func() (none struct{}, _ error) { return none, m.Close() })
 }
 
 // connect makes a connection, within the dial budget.
@@ -89,10 +92,7 @@ func (p *look) connect() (*connection, error) {
 		limit := timeout(p.endpoint.Spec)
 		made, err = bounded(p.dialing, limit, func(ctx context.Context) (machine.Machine, error) {
 			return fleet.options.Connect(ctx, p.endpoint)
-		}, func(late machine.Machine) {
-			defer func() { _ = recover() }()
-			_ = late.Close()
-		})
+		}, closeQuietly)
 		if err != nil && errors.Is(err, context.DeadlineExceeded) {
 			err = refine(err, &transport.UnreachableError{Address: p.endpoint.Spec.Address, Err: fmt.Errorf("no answer within %s", limit)})
 		}
@@ -150,7 +150,7 @@ func bounded[T any](ctx context.Context, limit time.Duration, call func(context.
 	go func() {
 		defer cancel()
 		var o outcome
-		o.result, o.err = transport.Guarded(func() (T, error) { return call(ctx) })
+		o.result, o.err = defect.Guard(func() (T, error) { return call(ctx) })
 		select {
 		case results <- o:
 		case <-abandoned:

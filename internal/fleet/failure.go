@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
@@ -26,7 +27,7 @@ func judge(err error) verdict {
 		stale       *machine.StaleLeaderError
 		unreachable *transport.UnreachableError
 		lost        *transport.LostError
-		panicked    *transport.PanicError
+		panicked    *defect.PanicError
 	)
 	v := verdict{known: true}
 	switch {

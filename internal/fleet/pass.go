@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
@@ -215,13 +216,13 @@ func (l *link) lose(conn *connection) {
 
 // logDefect writes down where a machine panicked.
 func (l *link) logDefect(err error) {
-	var defect *transport.PanicError
-	if errors.As(err, &defect) {
+	var panicked *defect.PanicError
+	if errors.As(err, &panicked) {
 		l.mu.Lock()
 		clean := l.cleaner()
 		l.mu.Unlock()
-		value := clean.head(fmt.Sprint(defect.Value), longestOutput)
-		l.fleet.options.Log.Error(err, "A machine panicked", "host", l.key, "panic", value, "stack", clean.head(string(defect.Stack), 4*longestOutput))
+		value := clean.head(fmt.Sprint(panicked.Value), longestOutput)
+		l.fleet.options.Log.Error(err, "A machine panicked", "host", l.key, "panic", value, "stack", clean.head(string(panicked.Stack), 4*longestOutput))
 	}
 }
 

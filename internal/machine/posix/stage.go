@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
-	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
 const (
@@ -93,7 +93,7 @@ func (c *content) attach(t *talk) func([]byte) {
 }
 
 func (c *content) begin(t *talk) {
-	from, err := transport.Guarded(func() (io.ReadCloser, error) { return c.blob.Open(c.ctx) })
+	from, err := defect.Guard(func() (io.ReadCloser, error) { return c.blob.Open(c.ctx) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

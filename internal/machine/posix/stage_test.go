@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
-	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
 // endless is content by chance, the same each time, of any length.
@@ -213,8 +213,8 @@ func TestPanicOfContent(t *testing.T) {
 		blob := randomBlob(t, 10, &opened)
 		open := blob.Open
 		blob.Open = func(context.Context) (io.ReadCloser, error) { panic("odd source") }
-		defect := &transport.PanicError{}
-		require.ErrorAs(t, m.Stage(testContext(t), blob), &defect)
+		panicked := &defect.PanicError{}
+		require.ErrorAs(t, m.Stage(testContext(t), blob), &panicked)
 		blob.Open = open
 		require.NoError(t, m.Stage(testContext(t), blob))
 	})

@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
-	"github.com/isthmus-dev/isthmus/internal/transport"
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
@@ -67,7 +67,7 @@ func (p *pass) beginScripts(ctx context.Context) *scriptPass {
 	}
 	p.m.background.Go(func() {
 		defer close(s.done)
-		_, s.err = transport.Guarded(func() (none struct{}, err error) { return none, s.ask(ctx, p.scripts) })
+		_, s.err = defect.Guard(func() (none struct{}, err error) { return none, s.ask(ctx, p.scripts) })
 	})
 	return s
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
-	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
 // panicAt has a request of the host panic, in the goroutine that makes it.
@@ -44,8 +44,8 @@ func TestPanicInAJobIsTheErrorOfStart(t *testing.T) {
 	m := h.machine()
 	h.panicAt("invoke StartService")
 	_, err := m.Start(t.Context(), job("a", 1, install("h1")...))
-	var defect *transport.PanicError
-	if !errors.As(err, &defect) || defect.Value != "odd answer" || len(defect.Stack) == 0 {
+	var panicked *defect.PanicError
+	if !errors.As(err, &panicked) || panicked.Value != "odd answer" || len(panicked.Stack) == 0 {
 		t.Errorf("error %v", err)
 	}
 	closed(t, m)
@@ -79,8 +79,8 @@ func TestPanicInAJobThatGoesOnAlone(t *testing.T) {
 	h.mu.Lock()
 	h.hook = nil
 	h.mu.Unlock()
-	var defect *transport.PanicError
-	if _, err := m.Observe(t.Context(), []machine.Check{ownState}); !errors.As(err, &defect) {
+	var panicked *defect.PanicError
+	if _, err := m.Observe(t.Context(), []machine.Check{ownState}); !errors.As(err, &panicked) {
 		t.Errorf("error %v", err)
 	}
 	closed(t, m)
@@ -95,8 +95,8 @@ func TestPanicInAScriptIsTheErrorOfTheLook(t *testing.T) {
 	check := machine.Script{Text: "echo fine\n", Timeout: time.Minute}
 	h.panicAt("run if exist")
 	_, err := m.Observe(t.Context(), []machine.Check{ownState, check})
-	var defect *transport.PanicError
-	if !errors.As(err, &defect) {
+	var panicked *defect.PanicError
+	if !errors.As(err, &panicked) {
 		t.Errorf("error %v", err)
 	}
 	closed(t, m)

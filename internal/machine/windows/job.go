@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
 	"github.com/isthmus-dev/isthmus/internal/redaction"
 	"github.com/isthmus-dev/isthmus/internal/transport"
@@ -53,7 +54,7 @@ func (m *Machine) Start(ctx context.Context, job machine.Job) (machine.JobState,
 	defer detach()
 	begun, over := make(chan machine.JobState, 1), make(chan outcome, 1)
 	m.background.Go(func() {
-		state, err := transport.Guarded(func() (machine.JobState, error) { return m.perform(own, job, begun) })
+		state, err := defect.Guard(func() (machine.JobState, error) { return m.perform(own, job, begun) })
 		m.noteDefect(err)
 		end(nil)
 		jobsInFlight.leave(flight)

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/machine"
-	"github.com/isthmus-dev/isthmus/internal/transport"
 	"github.com/isthmus-dev/isthmus/internal/transport/winrm"
 )
 
@@ -57,7 +57,7 @@ type Machine struct {
 	background sync.WaitGroup
 	// defect is a panic in one of them. The remote is in a state that nobody knows then, so
 	// the next observation fails with it, which has the caller connect again.
-	defect  atomic.Pointer[transport.PanicError]
+	defect  atomic.Pointer[defect.PanicError]
 	scripts *checkScripts
 }
 
@@ -86,9 +86,9 @@ func (m *Machine) Close() error {
 }
 
 func (m *Machine) noteDefect(err error) {
-	var defect *transport.PanicError
-	if errors.As(err, &defect) {
-		m.defect.CompareAndSwap(nil, defect)
+	var panicked *defect.PanicError
+	if errors.As(err, &panicked) {
+		m.defect.CompareAndSwap(nil, panicked)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
@@ -122,7 +123,7 @@ func (p *Pool) launch(j *jump, config Config) {
 	j.flight = f
 	p.tasks.Go(func() {
 		defer cancel()
-		client, err := transport.Guarded(func() (*Client, error) { return p.Dial(ctx, hop) })
+		client, err := defect.Guard(func() (*Client, error) { return p.Dial(ctx, hop) })
 		p.land(j, client, err, config.request())
 	})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/isthmus-dev/isthmus/internal/transport"
+	"github.com/isthmus-dev/isthmus/internal/defect"
 )
 
 type panickingReader struct{}
@@ -46,9 +46,9 @@ func TestPanicOfWhomRunServes(t *testing.T) {
 		_, err := client.Run(ctx, request)
 		require.NoError(t, ctx.Err(), name)
 		cancel()
-		defect := &transport.PanicError{}
-		require.ErrorAs(t, err, &defect, name)
-		require.NotEmpty(t, defect.Stack)
+		panicked := &defect.PanicError{}
+		require.ErrorAs(t, err, &panicked, name)
+		require.NotEmpty(t, panicked.Stack)
 	}
 	echo(t, client)
 }
@@ -59,8 +59,8 @@ func TestPanicOnTheWayToAJump(t *testing.T) {
 	config := via(newFakeHost(t, nil), newFakeHost(t, nil))
 	config.Jump.Control = func(string, string, syscall.RawConn) error { panic("odd address") }
 	_, err := pool.Dial(context.Background(), config)
-	defect := &transport.PanicError{}
-	require.ErrorAs(t, err, &defect)
+	panicked := &defect.PanicError{}
+	require.ErrorAs(t, err, &panicked)
 }
 
 // TestPanicOverAHostKey: the library checks keys in a goroutine of its own.
@@ -68,6 +68,6 @@ func TestPanicOverAHostKey(t *testing.T) {
 	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(newFakeHost(t, nil).hostKey()))
 	require.NoError(t, err)
 	identity := &verifier{pins: pins{keys: []ssh.PublicKey{nil}}}
-	defect := &transport.PanicError{}
-	require.ErrorAs(t, identity.check("", nil, key), &defect)
+	panicked := &defect.PanicError{}
+	require.ErrorAs(t, identity.check("", nil, key), &panicked)
 }

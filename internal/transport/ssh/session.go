@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
@@ -66,10 +67,10 @@ func (s *session) begin(request Request) {
 
 // copy calls whom Run serves, as Stdin, OnStdout or OnStderr. A panic of theirs ends the session only.
 func (s *session) copy(to io.Writer, from io.Reader) {
-	_, err := transport.Guarded(func() (int64, error) { return io.Copy(to, from) })
-	var defect *transport.PanicError
-	if errors.As(err, &defect) {
-		s.broken <- defect
+	_, err := defect.Guard(func() (int64, error) { return io.Copy(to, from) })
+	var panicked *defect.PanicError
+	if errors.As(err, &panicked) {
+		s.broken <- panicked
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
@@ -82,7 +83,7 @@ type verifier struct {
 
 // check is called by a goroutine of the library.
 func (v *verifier) check(_ string, _ net.Addr, shown ssh.PublicKey) error {
-	_, err := transport.Guarded(func() (none struct{}, err error) { return none, v.verify(shown) })
+	_, err := defect.Guard(func() (none struct{}, err error) { return none, v.verify(shown) })
 	return err
 }
 

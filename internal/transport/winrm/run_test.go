@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
@@ -419,8 +420,8 @@ func TestPanicInTheBackground(t *testing.T) {
 	c.discard(nil)
 	c.background.Wait()
 	_, err := c.Query(t.Context(), "root/cimv2", "SELECT Name FROM Win32_Service")
-	var defect *transport.PanicError
-	if !errors.As(err, &defect) || len(c.shells) != 0 {
+	var panicked *defect.PanicError
+	if !errors.As(err, &panicked) || len(c.shells) != 0 {
 		t.Errorf("error %v, %d shells", err, len(c.shells))
 	}
 	if err := c.Close(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-dev/isthmus/internal/defect"
 	"github.com/isthmus-dev/isthmus/internal/transport"
 )
 
@@ -231,7 +232,7 @@ func (c *Client) inBackground(do func(ctx context.Context)) {
 		defer c.background.Done()
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()
-		_, err := transport.Guarded(func() (none struct{}, _ error) {
+		_, err := defect.Guard(func() (none struct{}, _ error) {
 			do(ctx)
 			return none, nil
 		})
